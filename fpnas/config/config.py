@@ -1,0 +1,150 @@
+"""CfgNode: fvcore's config tree with messages that name the key, the value and what is valid."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fvcore.common.config import CfgNode as _CfgNode
+
+from fpnas.errors import ConfigError, did_you_mean
+
+
+class CfgNode(_CfgNode):
+    """fvcore's CfgNode (``_BASE_`` inheritance), restricted to safe YAML, strict about keys.
+
+    Every ``merge_from_*`` raises :class:`~fpnas.errors.ConfigError` on an unknown key (with the
+    nearest valid one), on a value of the wrong type and on unreadable YAML. A failed merge leaves
+    the node as it was.
+    """
+
+    def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
+        """Merge a YAML file. ``allow_unsafe=True`` is refused: configs never execute code."""
+        if allow_unsafe:
+            raise ConfigError(
+                f"{cfg_filename}: configs are safe YAML only, allow_unsafe is refused."
+            )
+        try:
+            loaded = self.load_yaml_with_base(str(cfg_filename))
+        except OSError as error:
+            raise ConfigError(
+                f"{cfg_filename}: cannot read '{error.filename}': {error.strerror}."
+            ) from None
+        except RecursionError:
+            raise ConfigError(
+                f"{cfg_filename}: its _BASE_ files refer to each other in a circle."
+            ) from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{cfg_filename} is not plain YAML: {error}") from None
+        except AssertionError as error:  # fvcore: a section here, a value in the base
+            raise ConfigError(f"{cfg_filename}: {error}") from None
+        except TypeError:
+            raise ConfigError(f"{cfg_filename} is empty or no mapping of keys to values.") from None
+        self._merge(loaded, origin=str(cfg_filename))
+
+    def merge_from_list(self, cfg_list: list[str]) -> None:
+        """Merge ``[KEY, VALUE, KEY, VALUE, ...]`` as given on a command line.
+
+        Values are read as Python literals where they are some (``1e-3``, ``"(1, 2)"``), else as
+        text. The value of a text key is taken as it stands (``DATA.ROOT 2024``).
+        """
+        if len(cfg_list) % 2:
+            raise ConfigError(f"Overrides come as KEY VALUE pairs; '{cfg_list[-1]}' stands alone.")
+        merged = self.clone()
+        for key, text in zip(cfg_list[0::2], cfg_list[1::2], strict=True):
+            value: Any = (
+                text if isinstance(self._lookup(key), str) else self._decode_cfg_value(text)
+            )
+            for part in reversed(key.split(".")):
+                value = {part: value}
+            merged._merge(value, origin="command line")
+        self._merge(merged, origin="command line")
+
+    def merge_from_other_cfg(self, cfg_other: _CfgNode) -> None:
+        """Merge another node of the same keys."""
+        self._merge(cfg_other, origin="merged config")
+
+    def _lookup(self, dotted_key: str) -> Any:
+        """The value at ``A.B.C``, or None if there is no such key."""
+        node: Any = self
+        for part in dotted_key.split("."):
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        return node
+
+    def _merge(self, values: dict[str, Any], origin: str) -> None:
+        if self.is_frozen():
+            raise ConfigError(f"{origin}: this config is frozen; defrost() it before merging.")
+        if not isinstance(values, dict):
+            raise ConfigError(f"{origin} is no mapping of keys to values.")
+        merged = self.clone()
+        _merge_checked(merged, values, prefix="", origin=origin)
+        _check_version(merged.get("VERSION"), self.get("VERSION"), origin)
+        self.update(merged)
+
+
+def _merge_checked(node: CfgNode, values: dict[str, Any], prefix: str, origin: str) -> None:
+    for key, value in values.items():
+        full_key = f"{prefix}{key}"
+        if key not in node:
+            hint = did_you_mean(full_key, _all_keys(node, prefix))
+            valid = hint or f" Valid here: {', '.join(f'{prefix}{name}' for name in node)}."
+            raise ConfigError(f"{origin}: unknown key '{full_key}'.{valid}")
+        current = node[key]
+        if isinstance(current, CfgNode):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{origin}: '{full_key}' holds further keys, found {value!r}.")
+            _merge_checked(current, value, f"{full_key}.", origin)
+        else:
+            node[key] = _convert(value, current, full_key, origin)
+
+
+def _check_version(found: Any, ours: Any, origin: str) -> None:
+    if found != ours:
+        raise ConfigError(
+            f"{origin}: written for VERSION {found}, this fpnas reads VERSION {ours}."
+        )
+
+
+def _all_keys(node: CfgNode, prefix: str) -> list[str]:
+    keys = []
+    for key, value in node.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, CfgNode):
+            keys += _all_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def _convert(value: Any, default: Any, key: str, origin: str) -> Any:
+    """``value`` as the type of ``default``: YAML reads 1e6 as text and (1, 2) as a list."""
+    kind = type(default)
+    if type(value) is kind and kind not in (float, list, tuple):
+        return value
+    if kind in (int, float):
+        number = _as_number(value)
+        if number is not None and kind is float:
+            return number
+        if number is not None and number.is_integer():
+            return int(number)
+    elif kind in (list, tuple) and isinstance(value, (list, tuple)):
+        if not default:
+            return kind(value)
+        return kind(
+            _convert(item, default[0], f"{key}[{i}]", origin) for i, item in enumerate(value)
+        )
+    raise ConfigError(
+        f"{origin}: '{key}' must be of type {kind.__name__} (like {default!r}), "
+        f"found {value!r} of type {type(value).__name__}."
+    )
+
+
+def _as_number(value: Any) -> float | None:
+    """A finite number, also when written as text ("1e6"); None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,192 @@
+"""The whole config tree. Every key has its unit and its meaning; nothing else is accepted."""
+
+from __future__ import annotations
+
+from fpnas.config.config import CfgNode as CN
+
+_C = CN()
+
+# Version of this tree. A file without VERSION is read as the current version.
+_C.VERSION = 1
+
+# Folder of everything that a run writes: config.yaml, log.txt, metrics.json, checkpoints, reports.
+_C.OUTPUT_DIR = "./output"
+
+# Seed of every random choice: initial weights, data order, augmentation, sampled architectures.
+_C.SEED = 0
+
+# --------------------------------------------------------------------------------------------------
+_C.MODEL = CN()
+# Architecture to build: a name in ARCH_REGISTRY or the path of an architecture's YAML file.
+_C.MODEL.ARCH = ""
+# Outputs of the classifier. 0: as many as the dataset has classes in a training, else the
+# architecture's own number.
+_C.MODEL.NUM_CLASSES = 0
+# Checkpoint (.pth or .safetensors) to start from. Empty: random initialisation.
+_C.MODEL.WEIGHTS = ""
+# Probability of zeroing a feature in front of the classifier.
+_C.MODEL.DROPOUT = 0.0
+# Stochastic depth: probability of dropping the last block with a shortcut; grows linearly from 0.
+_C.MODEL.DROP_PATH = 0.0
+
+# --------------------------------------------------------------------------------------------------
+_C.DATA = CN()
+# Name in DATASET_REGISTRY: "fashion_mnist_mini" (embedded), "fashion_mnist", "image_folder".
+_C.DATA.NAME = "fashion_mnist_mini"
+# Folder of the dataset. image_folder: holds train/ and val/ (or test/), one folder a class in each.
+_C.DATA.ROOT = ""
+# Side of the square network input, px.
+_C.DATA.INPUT_SIZE = 28
+# Use this many classes, chosen at random by SEED (the paper's ImageNet-100: 100). 0: all.
+_C.DATA.NUM_RANDOM_CLASSES = 0
+# Mean and standard deviation per RGB channel, for pixels in [0, 1].
+_C.DATA.MEAN = (0.485, 0.456, 0.406)
+_C.DATA.STD = (0.229, 0.224, 0.225)
+# Test images: the shorter side is resized to INPUT_SIZE / CROP_RATIO, then the centre is cropped.
+_C.DATA.CROP_RATIO = 0.875
+# Resampling of resized images: "bilinear" or "bicubic".
+_C.DATA.INTERPOLATION = "bilinear"
+# An unreadable image stops the run (False) or is left out, with a count in the log (True).
+_C.DATA.SKIP_CORRUPT = False
+# Decode all images once and keep them as uint8 in memory: "auto" (when all have the same size and
+# fit into CACHE_LIMIT), "always" or "never".
+_C.DATA.CACHE = "auto"
+# Limit of the cache, MB (10^6 bytes).
+_C.DATA.CACHE_LIMIT = 2000
+# Processes that decode and augment; images held in memory are augmented in batches by one thread.
+_C.DATA.NUM_WORKERS = 2
+# Share of the training images held out as "val" when the folder has neither val/ nor test/.
+_C.DATA.HOLD_OUT = 0.1
+
+# Augmentation of training images. ----------------------------------------------------------------
+_C.DATA.AUGMENT = CN()
+# "resized": RandomResizedCrop; "pad": shift within PAD pixels of zero padding; "none".
+_C.DATA.AUGMENT.CROP = "pad"
+# Zero padding of the "pad" crop, px.
+_C.DATA.AUGMENT.PAD = 2
+# Area of the "resized" crop, share of the image.
+_C.DATA.AUGMENT.SCALE = (0.08, 1.0)
+# Probability of a horizontal flip.
+_C.DATA.AUGMENT.HFLIP = 0.5
+# Policy from torchvision: "" (none), "autoaugment-imagenet", "autoaugment-cifar10", "randaugment",
+# "trivialaugment".
+_C.DATA.AUGMENT.POLICY = ""
+# Probability of erasing a random rectangle.
+_C.DATA.AUGMENT.ERASE = 0.0
+
+# --------------------------------------------------------------------------------------------------
+# Optimisation of the model weights omega, in a search and in a training alike.
+_C.SOLVER = CN()
+# Passes over the training images (in a search: over its training half), warm-up included.
+_C.SOLVER.EPOCHS = 30
+# Images a step, over all processes.
+_C.SOLVER.BATCH_SIZE = 128
+# "sgd", "rmsprop" (eps 0.0316 and alpha 0.9, as in torchvision's recipe) or "adamw".
+# A search knows "sgd" only: it steps just the weights that its samples touched.
+_C.SOLVER.OPTIMIZER = "sgd"
+# Learning rate at the start of the schedule, for BATCH_SIZE images a step.
+_C.SOLVER.LR = 0.1
+_C.SOLVER.MOMENTUM = 0.9
+_C.SOLVER.NESTEROV = False
+_C.SOLVER.WEIGHT_DECAY = 4e-5
+# Weight decay of BatchNorm parameters and biases.
+_C.SOLVER.WEIGHT_DECAY_NORM = 0.0
+# "cosine" (to LR_END), "exponential" (times LR_DECAY an epoch), "onecycle" or "constant".
+_C.SOLVER.SCHEDULE = "cosine"
+# Final learning rate of "cosine" and "onecycle", share of LR.
+_C.SOLVER.LR_END = 0.0
+# Factor an epoch of "exponential".
+_C.SOLVER.LR_DECAY = 0.9875
+# Epochs in which the learning rate rises linearly from LR_WARMUP_FACTOR * LR to LR.
+_C.SOLVER.LR_WARMUP_EPOCHS = 0.0
+_C.SOLVER.LR_WARMUP_FACTOR = 0.1
+# Probability mass that label smoothing moves to the other classes.
+_C.SOLVER.LABEL_SMOOTHING = 0.0
+# Decay a step of the exponential moving average of the weights, which is then evaluated. 0: none.
+_C.SOLVER.EMA_DECAY = 0.0
+# Largest gradient norm; a larger gradient is scaled down to it. 0: no limit.
+_C.SOLVER.CLIP_GRAD_NORM = 0.0
+# Memory format channels_last: 1.2 to 1.7 times faster for these networks on CPUs.
+_C.SOLVER.CHANNELS_LAST = True
+# bfloat16 autocast. Slower than float32 on most CPUs; meant for GPUs.
+_C.SOLVER.AMP = False
+# torch.compile the trained network. Slower than eager mode on the CPUs tried; meant for GPUs.
+_C.SOLVER.COMPILE = False
+
+# Distillation [Hinton et al. 2015] from a trained teacher.
+_C.SOLVER.DISTILL = CN()
+# Architecture (name or YAML file) and checkpoint of the teacher. Empty ARCH: no distillation.
+_C.SOLVER.DISTILL.ARCH = ""
+_C.SOLVER.DISTILL.WEIGHTS = ""
+# Share of the distillation loss; the labels' loss has the rest.
+_C.SOLVER.DISTILL.WEIGHT = 0.5
+# Temperature that divides both logits.
+_C.SOLVER.DISTILL.TEMPERATURE = 1.0
+
+# --------------------------------------------------------------------------------------------------
+_C.SEARCH = CN()
+# Name in SPACE_REGISTRY.
+_C.SEARCH.SPACE = "FP-NAS-Micro"
+# What the budget counts: "flops" (multiply-adds) or "params" (conv and linear weights).
+_C.SEARCH.COST = "flops"
+# The budget, in units of COST. The returned architecture costs at most this.
+_C.SEARCH.TARGET = 3e6
+# Input size, px, and number of classes at which the cost is counted. 0: those of the data.
+_C.SEARCH.COST_INPUT_SIZE = 0
+_C.SEARCH.COST_NUM_CLASSES = 0
+# Share of the training images that updates omega; the rest (the validation half) updates alpha.
+_C.SEARCH.TRAIN_FRACTION = 0.5
+# First epochs, in which only omega is updated, on samples of the initial distribution.
+_C.SEARCH.WARMUP_EPOCHS = 5
+# "joint" (JD), "factorized" (FD) or "mixed": FD that turns into JD after epoch JOINT_EPOCH.
+_C.SEARCH.DISTRIBUTION = "mixed"
+_C.SEARCH.JOINT_EPOCH = 10
+# "adaptive": K = max(1, floor(LAMBDA * entropy in nats)), equation 4; "fixed": K = NUM_SAMPLES.
+_C.SEARCH.SAMPLING = "adaptive"
+_C.SEARCH.LAMBDA = 0.25
+_C.SEARCH.NUM_SAMPLES = 14
+# "paper": equation 7 to the letter. "budgeted": over-target samples are redrawn before they are
+# evaluated, at least 2 samples a step, and the mean of the importance weights is subtracted.
+_C.SEARCH.ESTIMATOR = "budgeted"
+# Coefficient beta of the cost share in equation 7.
+_C.SEARCH.BETA = 0.3
+# The log-likelihood of a validation batch is this times its mean over the images. The literal
+# product over the images would be the batch size.
+_C.SEARCH.LIKELIHOOD_SCALE = 96.0
+# Adam's constant learning rate for alpha.
+_C.SEARCH.ALPHA_LR = 0.016
+# Validation images that rate the samples of a step, over all processes.
+_C.SEARCH.VAL_BATCH_SIZE = 128
+# Which choices share weights: "paper" (own weights for every kernel size and number of splits) or
+# "pointwise" (the 1x1 convolutions are shared by all choices of a block).
+_C.SEARCH.SHARING = "paper"
+# Training batches that measure BatchNorm statistics before an architecture is evaluated.
+_C.SEARCH.BN_BATCHES = 10
+# Most probable architectures listed in the result.
+_C.SEARCH.TOP_M = 5
+
+# --------------------------------------------------------------------------------------------------
+_C.TEST = CN()
+# Epochs between two evaluations. 0: only at the end.
+_C.TEST.PERIOD = 1
+_C.TEST.BATCH_SIZE = 250
+
+_C.CHECKPOINT = CN()
+# Epochs between two checkpoints. (An interrupt saves one, too.)
+_C.CHECKPOINT.PERIOD = 1
+# Periodic checkpoints kept; at least 2.
+_C.CHECKPOINT.KEEP = 2
+
+_C.LOG = CN()
+# Steps between two records in log.txt, metrics.json and TensorBoard.
+_C.LOG.PERIOD = 20
+_C.LOG.TENSORBOARD = True
+
+# --------------------------------------------------------------------------------------------------
+_C.EXPORT = CN()
+# Names in EXPORT_FORMATS.
+_C.EXPORT.FORMATS = ("onnx", "torchscript")
+# Images a call of the exported network.
+_C.EXPORT.BATCH_SIZE = 1
+# Test images on which an exported file is compared with the PyTorch model.
+_C.EXPORT.PARITY_IMAGES = 100

@@ -1,0 +1,64 @@
+"""The config on the command line: detectron2's flags and KEY VALUE overrides."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.errors import UserError
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config-file`` and the trailing ``KEY VALUE`` overrides."""
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="YAML file, or name of a shipped config ('fpnas configs' lists them); "
+        "without it the defaults apply",
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys to override, after all flags: DATA.ROOT images SOLVER.EPOCHS 20",
+    )
+
+
+def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--num-gpus --num-machines --machine-rank --dist-url``."""
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs on this machine; without GPUs the number of processes (default: 1)",
+    )
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, metavar="RANK", help="of this machine, from 0"
+    )
+    parser.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="where the processes meet: 'auto', or tcp://HOST:PORT of machine 0",
+    )
+
+
+def config_from_args(
+    args: argparse.Namespace, overrides: Mapping[str, str] | None = None
+) -> CfgNode:
+    """The frozen config: defaults, ``--config-file``, ``overrides`` (key to text), KEY VALUE."""
+    flags = [text for text in args.opts[0::2] if text.startswith("-")]
+    if flags:
+        raise UserError(f"Flags come before the KEY VALUE overrides; move '{flags[0]}' forward.")
+    cfg = get_cfg()
+    if args.config_file:
+        cfg.merge_from_file(find_config(args.config_file))
+    for key, text in (overrides or {}).items():
+        cfg.merge_from_list([key, text])
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    return cfg
