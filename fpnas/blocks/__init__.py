@@ -1,0 +1,32 @@
+"""Block types: how one block of an architecture is described, built and costed."""
+
+from fpnas.blocks.channels import round_channels
+from fpnas.blocks.conv import ConvSpec
+from fpnas.blocks.head import HeadSpec
+from fpnas.blocks.mbconv import MBConv, MBConvSpec
+from fpnas.blocks.skip import SkipSpec
+from fpnas.blocks.spec import (
+    BLOCK_REGISTRY,
+    BlockSpec,
+    Cost,
+    block_name,
+    output_size,
+    spec_from_dict,
+    spec_to_dict,
+)
+
+__all__ = [
+    "BLOCK_REGISTRY",
+    "BlockSpec",
+    "ConvSpec",
+    "Cost",
+    "HeadSpec",
+    "MBConv",
+    "MBConvSpec",
+    "SkipSpec",
+    "block_name",
+    "output_size",
+    "round_channels",
+    "spec_from_dict",
+    "spec_to_dict",
+]

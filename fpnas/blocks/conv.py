@@ -1,0 +1,33 @@
+"""Plain convolution block, used as the stem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fpnas.blocks.spec import BLOCK_REGISTRY, BlockSpec, Cost, check_whole, output_size
+from fpnas.layers import ConvBNAct, check_activation
+
+
+@BLOCK_REGISTRY.register(name="Conv")
+@dataclass(frozen=True)
+class ConvSpec(BlockSpec):
+    """``conv kernel x kernel (stride) -> BN -> act``."""
+
+    channels: int
+    kernel: int = 3
+    stride: int = 1
+    act: str = "swish"
+
+    def __post_init__(self) -> None:
+        check_whole(self, channels=1, kernel=1, stride=1)
+        check_activation(self.act)
+
+    def cost(self, in_channels: int, height: int, width: int) -> Cost:
+        weights = self.kernel**2 * in_channels * self.channels
+        area = output_size(height, self.stride) * output_size(width, self.stride)
+        return Cost(weights * area, weights)
+
+    def build(self, in_channels: int) -> nn.Module:
+        return ConvBNAct(in_channels, self.channels, self.kernel, self.stride, act=self.act)

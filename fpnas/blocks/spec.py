@@ -1,0 +1,180 @@
+"""What a block is: a small typed record from which its cost, its module and its weights follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fpnas.errors import ConfigError, did_you_mean
+from fpnas.utils.registry import Registry
+
+BLOCK_REGISTRY = Registry(
+    "BLOCK",
+    contract="""Names of block types: subclasses of :class:`BlockSpec`, frozen dataclasses.
+
+    A block type says how one block of an architecture is described. It has at least the fields
+    ``channels`` (output channels) and ``stride``, and defines
+
+    - ``cost(in_channels, height, width) -> Cost``: multiply-adds and weights at that input size;
+    - ``build(in_channels) -> nn.Module``: the block, ``[N, in_channels, H, W] -> [N, channels,
+      (H - 1) // stride + 1, ...]``.
+
+    That is enough to stand in an architecture's YAML file and in a search space. A block that
+    groups of a space search over may also define ``size_fields`` (fields on which weights are
+    shared by slicing), ``weight_group`` (which choices share weights), ``build_largest`` (what a
+    supernet stores), ``from_choice`` and ``batch_cost`` (a vectorised ``cost``).
+    """,
+)
+
+
+class Cost(NamedTuple):
+    """Cost of a block, or of K blocks as tensors ``[K]``.
+
+    Attributes:
+        flops: multiply-adds of convolutions and linear layers for one image, the convention of
+            the paper and of fvcore. Nothing for bias, BatchNorm, activation, pooling and gating.
+        params: weights of convolutions and linear layers, without bias and BatchNorm.
+    """
+
+    flops: Any
+    params: Any
+
+
+class BlockSpec(ABC):
+    """Base of all block types, which are frozen dataclasses. Contract: ``BLOCK_REGISTRY.__doc__``.
+
+    Attributes:
+        channels: output channels.
+        stride: input rows per output row.
+    """
+
+    # A supernet holds the weights for the largest value of these fields; smaller values use a
+    # prefix of every dimension. Every other field selects weights by ``weight_group``.
+    size_fields: ClassVar[tuple[str, ...]] = ("channels", "expansion")
+
+    channels: int
+    stride: int
+
+    @abstractmethod
+    def cost(self, in_channels: int, height: int, width: int) -> Cost:
+        """Cost for one image of ``height`` x ``width`` px with ``in_channels`` channels."""
+
+    @abstractmethod
+    def build(self, in_channels: int) -> nn.Module:
+        """The block as a module with fresh weights."""
+
+    def build_largest(self, in_channels: int) -> nn.Module:
+        """What a supernet stores for this block, the largest of its kind: all weights of any size.
+
+        Differs from :meth:`build` only for a block that needs weights at some sizes but not at
+        its largest.
+        """
+        return self.build(in_channels)
+
+    def weight_group(self, parameter: str, sharing: str) -> str:
+        """Name of the set of supernet weights that ``parameter`` is a slice of.
+
+        Choices that give the same name share the parameter. By default every value of the fields
+        that are no ``size_fields`` has weights of its own.
+
+        Args:
+            parameter: name inside the module, such as ``"depthwise.conv.weight"``.
+            sharing: the supernet's rule, a value of ``SEARCH.SHARING``.
+        """
+        fields = dataclasses.asdict(self)
+        return ",".join(f"{k}={v}" for k, v in sorted(fields.items()) if k not in self.size_fields)
+
+    @classmethod
+    def from_choice(cls, **fields: Any) -> BlockSpec:
+        """The block that a choice of search variables stands for; may be of another type."""
+        return cls(**fields)
+
+    @classmethod
+    def batch_cost(
+        cls,
+        fields: Mapping[str, Tensor | Any],
+        in_channels: Tensor,
+        height: int,
+        width: int,
+    ) -> Cost:
+        """Cost of K choices at once.
+
+        Args:
+            fields: for each field, K values: a tensor for numbers, a list for anything else.
+            in_channels: LongTensor ``[K]``.
+            height, width: input size, px.
+
+        Returns:
+            LongTensors ``[K]``. This default calls ``cost`` once for each distinct row.
+        """
+        known: dict[tuple[Any, ...], Cost] = {}
+        rows = zip(*(_column(values) for values in fields.values()), strict=True)
+        costs = []
+        for channels, row in zip(in_channels.tolist(), rows, strict=True):
+            if (channels, row) not in known:
+                spec = cls.from_choice(**dict(zip(fields, row, strict=True)))
+                known[channels, row] = spec.cost(channels, height, width)
+            costs.append(known[channels, row])
+        return Cost(
+            torch.tensor([c.flops for c in costs]), torch.tensor([c.params for c in costs])
+        )
+
+
+def _column(values: Tensor | list[Any]) -> list[Any]:
+    return values.tolist() if isinstance(values, Tensor) else values
+
+
+def output_size(size: int, stride: int) -> int:
+    """Rows (columns) that leave a padded convolution of ``stride`` on ``size`` rows (columns)."""
+    return (size - 1) // stride + 1
+
+
+def spec_to_dict(spec: BlockSpec) -> dict[str, Any]:
+    """Plain data of a block: its registry name under ``block``, then its fields."""
+    return {"block": block_name(spec), **dataclasses.asdict(spec)}
+
+
+def spec_from_dict(data: Mapping[str, Any]) -> BlockSpec:
+    """The inverse of :func:`spec_to_dict`. Raises ConfigError, which names what does not fit."""
+    if not isinstance(data, Mapping) or "block" not in data:
+        raise ConfigError(f"A block is a mapping with the key 'block', found {data!r}.")
+    values = dict(data)
+    name = values.pop("block")
+    spec_type = BLOCK_REGISTRY.get(name)
+    fields = {f.name: f for f in dataclasses.fields(spec_type)}
+    for key in values:
+        if key not in fields:
+            raise ConfigError(
+                f"Block '{name}' has no field '{key}'.{did_you_mean(str(key), fields)} "
+                f"Its fields: {', '.join(fields)}."
+            )
+    missing = [
+        key for key, f in fields.items() if f.default is dataclasses.MISSING and key not in values
+    ]
+    if missing:
+        raise ConfigError(f"Block '{name}' lacks the field(s) {', '.join(missing)}: {dict(data)}.")
+    return spec_type(**values)
+
+
+def block_name(spec: BlockSpec) -> str:
+    """Name under which the type of ``spec`` is registered."""
+    for name, spec_type in BLOCK_REGISTRY:
+        if spec_type is type(spec):
+            return name
+    raise ConfigError(f"{type(spec).__name__} is not in the BLOCK registry; register it first.")
+
+
+def check_whole(spec: BlockSpec, **minimum: int) -> None:
+    """Raise ConfigError unless each named field of ``spec`` is an int of at least that value."""
+    for field, least in minimum.items():
+        value = getattr(spec, field)
+        if type(value) is not int or value < least:
+            raise ConfigError(
+                f"{type(spec).__name__}.{field} must be a whole number of at least {least}, "
+                f"found {value!r}."
+            )
