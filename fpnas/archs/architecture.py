@@ -1,0 +1,189 @@
+"""Architecture: one network, described by numbers alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from fpnas.blocks import BlockSpec, Cost, output_size, spec_from_dict, spec_to_dict
+from fpnas.errors import ConfigError, did_you_mean
+
+
+class Layer(NamedTuple):
+    """One block in its place.
+
+    Attributes:
+        name: path inside the network, such as ``"stage2.0"``.
+        spec: the block.
+        in_channels: channels that enter it.
+        in_size, out_size: rows (= columns) that enter and leave it, px.
+        cost: of the block there.
+    """
+
+    name: str
+    spec: BlockSpec
+    in_channels: int
+    in_size: int
+    out_size: int
+    cost: Cost
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """Stem, stages of blocks, head. Immutable and hashable; equal when all numbers are equal.
+
+    Attributes:
+        name: of the architecture.
+        input_size: side of the square input for which it was designed, px.
+        stem: the first block; takes ``in_channels``.
+        stages: blocks in order of execution, one tuple for each block group.
+        head: the last block; its ``num_classes`` outputs are the logits.
+        in_channels: channels of the image.
+    """
+
+    name: str
+    input_size: int
+    stem: BlockSpec
+    stages: tuple[tuple[BlockSpec, ...], ...]
+    head: BlockSpec
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        if type(self.input_size) is not int or self.input_size < 1:
+            raise ConfigError(
+                f"Architecture '{self.name}': input_size must be a whole number of px, "
+                f"found {self.input_size!r}."
+            )
+        if not self.stages or not all(self.stages):
+            raise ConfigError(
+                f"Architecture '{self.name}' needs stages with at least one block in each."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.num_classes
+
+    @property
+    def blocks(self) -> tuple[BlockSpec, ...]:
+        """All blocks between stem and head."""
+        return tuple(block for stage in self.stages for block in stage)
+
+    def with_num_classes(self, num_classes: int) -> Architecture:
+        """This architecture with another number of outputs."""
+        return dataclasses.replace(
+            self, head=dataclasses.replace(self.head, num_classes=num_classes)
+        )
+
+    def named_blocks(self) -> Iterator[tuple[str, BlockSpec, int]]:
+        """``(name, block, in_channels)`` in order of execution, stem and head included."""
+        channels = self.in_channels
+        yield "stem", self.stem, channels
+        channels = self.stem.channels
+        for s, stage in enumerate(self.stages, start=1):
+            for b, block in enumerate(stage):
+                yield f"stage{s}.{b}", block, channels
+                channels = block.channels
+        yield "head", self.head, channels
+
+    def layers(self, input_size: int | None = None) -> list[Layer]:
+        """Every block with its shape and its cost for an input of ``input_size`` px.
+
+        ``None`` stands for the architecture's own input size.
+        """
+        size = self.input_size if input_size is None else input_size
+        layers = []
+        for name, block, channels in self.named_blocks():
+            out_size = output_size(size, block.stride)
+            layers.append(
+                Layer(name, block, channels, size, out_size, block.cost(channels, size, size))
+            )
+            size = out_size
+        return layers
+
+    def flops(self, input_size: int | None = None) -> int:
+        """Multiply-adds of convolutions and linear layers for one image (see :class:`Cost`)."""
+        return sum(layer.cost.flops for layer in self.layers(input_size))
+
+    @property
+    def params(self) -> int:
+        """Weights of convolutions and linear layers, without bias and BatchNorm."""
+        return sum(layer.cost.params for layer in self.layers())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; the inverse of :meth:`from_dict`."""
+        return {
+            "name": self.name,
+            "input_size": self.input_size,
+            "in_channels": self.in_channels,
+            "stem": spec_to_dict(self.stem),
+            "stages": [[spec_to_dict(block) for block in stage] for stage in self.stages],
+            "head": spec_to_dict(self.head),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """Raises ConfigError, which names the key that is missing, unknown or unusable."""
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"An architecture is a mapping, found {type(data).__name__}.")
+        fields = [field.name for field in dataclasses.fields(cls)]
+        for key in data:
+            if key not in fields:
+                raise ConfigError(
+                    f"An architecture has no key '{key}'.{did_you_mean(str(key), fields)} "
+                    f"Its keys: {', '.join(fields)}."
+                )
+        missing = [key for key in fields if key not in data and key != "in_channels"]
+        if missing:
+            raise ConfigError(f"The architecture lacks the key(s) {', '.join(missing)}.")
+        stages = data["stages"]
+        if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
+            raise ConfigError("An architecture's stages are a list of lists of blocks.")
+        return cls(
+            name=str(data["name"]),
+            input_size=data["input_size"],
+            in_channels=data.get("in_channels", 3),
+            stem=spec_from_dict(data["stem"]),
+            stages=tuple(tuple(spec_from_dict(block) for block in stage) for stage in stages),
+            head=spec_from_dict(data["head"]),
+        )
+
+    def to_yaml(self) -> str:
+        """YAML text with one line for each block."""
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, width=1000)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Architecture:
+        """The inverse of :meth:`to_yaml`. Raises ConfigError on anything but such text."""
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The architecture is not plain YAML: {error}") from None
+        return cls.from_dict(data)
+
+    def save(self, path: str | Path) -> None:
+        """Write :meth:`to_yaml` to ``path``."""
+        Path(path).write_text(self.to_yaml())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Architecture:
+        """Read a file written by :meth:`save`. Raises ConfigError, which names the file."""
+        try:
+            return cls.from_yaml(Path(path).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"Architecture file '{path}' cannot be read: {error}") from None
+        except ConfigError as error:
+            raise ConfigError(f"Architecture file '{path}': {error}") from None
+
+
+class _Dumper(yaml.SafeDumper):
+    """Blocks in flow style, one a line; everything around them in block style."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
+        return super().represent_mapping(tag, mapping, flow_style="block" in mapping)
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        return super().increase_indent(flow, False)
