@@ -1,0 +1,19 @@
+"""Search spaces: what may be searched, its size and its cost."""
+
+from fpnas.spaces import fbnetv2, fp_nas_l, small  # noqa: F401  (they register their spaces)
+from fpnas.spaces.network import BlockGroup, NetworkSpace
+from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
+from fpnas.spaces.registry import SPACE_REGISTRY, get_space
+from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
+
+__all__ = [
+    "PAPER_FIGURES",
+    "SPACE_REGISTRY",
+    "BlockGroup",
+    "NetworkSpace",
+    "PaperFigures",
+    "SearchSpace",
+    "SearchVariable",
+    "VariableGroup",
+    "get_space",
+]

@@ -1,0 +1,238 @@
+"""Spaces of networks: block groups between a stem and a head."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fpnas.archs import Architecture
+from fpnas.blocks import BLOCK_REGISTRY, BlockSpec, Cost, output_size
+from fpnas.errors import ConfigError, did_you_mean
+from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
+
+
+@dataclass(frozen=True)
+class BlockGroup:
+    """A row of the macro table: ``repeats`` blocks that share their choices.
+
+    Attributes:
+        variables: for each searched field of the block type its values. The names are fields of
+            the block type; ``channels`` is always one of them.
+        repeats: number of blocks.
+        stride: of the first block; the others have stride 1.
+        block: name in BLOCK_REGISTRY.
+    """
+
+    variables: Mapping[str, Sequence[Any]]
+    repeats: int = 1
+    stride: int = 1
+    block: str = "MBConv"
+
+    def __post_init__(self) -> None:
+        spec_type = BLOCK_REGISTRY.get(self.block)
+        fields = [f.name for f in dataclasses.fields(spec_type) if f.name != "stride"]
+        for name in self.variables:
+            if name not in fields:
+                raise ConfigError(
+                    f"Block '{self.block}' has no field '{name}' to search over."
+                    f"{did_you_mean(name, fields)} Its fields: {', '.join(fields)}."
+                )
+        if "channels" not in self.variables:
+            raise ConfigError("A block group needs the variable 'channels' (one value is enough).")
+
+    @property
+    def spec_type(self) -> type[BlockSpec]:
+        return BLOCK_REGISTRY.get(self.block)
+
+    def blocks(self, choice: Mapping[str, Any]) -> tuple[BlockSpec, ...]:
+        """The blocks that a choice (field -> value) stands for."""
+        return tuple(
+            self.spec_type.from_choice(**choice, stride=self.stride if i == 0 else 1)
+            for i in range(self.repeats)
+        )
+
+    def combinations(
+        self, variables: Mapping[str, Sequence[Any]] | None = None
+    ) -> list[dict[str, Any]]:
+        """All choices, as field -> value; of other ``variables`` than the group's own if given."""
+        variables = self.variables if variables is None else variables
+        return [
+            dict(zip(variables, values, strict=True))
+            for values in itertools.product(*variables.values())
+        ]
+
+
+class NetworkSpace(SearchSpace):
+    """A search space whose points are networks.
+
+    Attributes:
+        input_size: side of the square input at which costs are counted, px.
+        stem, head: fixed blocks around the searched ones.
+        block_groups: the rows of the macro table, aligned with ``groups``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_size: int,
+        stem: BlockSpec,
+        block_groups: Sequence[BlockGroup],
+        head: BlockSpec,
+    ) -> None:
+        super().__init__(
+            name,
+            [
+                VariableGroup(
+                    f"stage{i}",
+                    tuple(SearchVariable(n, tuple(v)) for n, v in group.variables.items()),
+                )
+                for i, group in enumerate(block_groups, start=1)
+            ],
+        )
+        self.input_size = input_size
+        self.stem = stem
+        self.block_groups = tuple(block_groups)
+        self.head = head
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.num_classes
+
+    @property
+    def num_blocks(self) -> int:
+        """Searched blocks; stem and head do not count."""
+        return sum(group.repeats for group in self.block_groups)
+
+    @cached_property
+    def num_distinct(self) -> int:
+        """Architectures that differ as networks: choices that a skip ignores are merged."""
+        return math.prod(
+            len({group.blocks(choice) for choice in group.combinations()})
+            for group in self.block_groups
+        )
+
+    def at(self, input_size: int | None = None, num_classes: int | None = None) -> NetworkSpace:
+        """This space with its costs counted at another input size or number of classes."""
+        head = self.head
+        if num_classes is not None:
+            head = dataclasses.replace(head, num_classes=num_classes)
+        return NetworkSpace(
+            self.name, input_size or self.input_size, self.stem, self.block_groups, head
+        )
+
+    def architecture(self, choices: Tensor | Sequence[int], name: str = "") -> Architecture:
+        """The network of ``choices[V]``. Raises UserError on choices out of range."""
+        decoded = self.decode(choices)
+        return Architecture(
+            name=name or self.name,
+            input_size=self.input_size,
+            stem=self.stem,
+            stages=tuple(
+                group.blocks(choice)
+                for group, choice in zip(self.block_groups, decoded, strict=True)
+            ),
+            head=self.head,
+        )
+
+    def flops(self, choices: Tensor) -> Tensor:
+        """Multiply-adds of ``choices[K, V]``, LongTensor ``[K]``; equals ``Architecture.flops``."""
+        return self.costs(choices).flops
+
+    def params(self, choices: Tensor) -> Tensor:
+        """Weights of ``choices[K, V]``, LongTensor ``[K]``; equals ``Architecture.params``."""
+        return self.costs(choices).params
+
+    def costs(self, choices: Tensor) -> Cost:
+        """FLOPs and params of ``choices[K, V]`` from the choices' numbers alone."""
+        self.check(choices)
+        size = output_size(self.input_size, self.stem.stride)
+        stem = self.stem.cost(3, self.input_size, self.input_size)
+        channels = torch.full((len(choices),), self.stem.channels)
+        flops = torch.full_like(channels, stem.flops)
+        params = torch.full_like(channels, stem.params)
+        for group, columns in zip(self.block_groups, self.group_columns, strict=True):
+            fields = {
+                name: _take(values, choices[:, column])
+                for (name, values), column in zip(group.variables.items(), columns, strict=True)
+            }
+            cost = _group_cost(group, fields, channels, size)
+            flops, params = flops + cost.flops, params + cost.params
+            channels, size = fields["channels"], output_size(size, group.stride)
+        head = self._head_cost(channels, size)
+        return Cost(flops + head.flops, params + head.params)
+
+    def cost_range(self, cost: str = "flops") -> tuple[int, int]:
+        """Exact smallest and largest cost of the space; ``cost`` is "flops" or "params".
+
+        Groups depend on each other only through the channels between them, so a pass over the
+        groups that keeps the best value for every channel count is exact.
+        """
+        size = output_size(self.input_size, self.stem.stride)
+        stem = getattr(self.stem.cost(3, self.input_size, self.input_size), cost)
+        lowest, highest = {self.stem.channels: stem}, {self.stem.channels: stem}
+        for group in self.block_groups:
+            choices = group.combinations()
+            fields = {
+                name: _take(group.variables[name], _indices(choices, group.variables[name], name))
+                for name in group.variables
+            }
+            next_lowest: dict[int, int] = {}
+            next_highest: dict[int, int] = {}
+            for channels in lowest:
+                entering = torch.full((len(choices),), channels)
+                costs = getattr(_group_cost(group, fields, entering, size), cost)
+                for value in set(group.variables["channels"]):
+                    own = costs[fields["channels"] == value]
+                    low, high = lowest[channels] + int(own.min()), highest[channels] + int(own.max())
+                    next_lowest[value] = min(low, next_lowest.get(value, low))
+                    next_highest[value] = max(high, next_highest.get(value, high))
+            lowest, highest, size = next_lowest, next_highest, output_size(size, group.stride)
+        heads = {c: getattr(self._head_cost(torch.tensor([c]), size), cost).item() for c in lowest}
+        return (
+            min(low + heads[c] for c, low in lowest.items()),
+            max(high + heads[c] for c, high in highest.items()),
+        )
+
+    def _head_cost(self, channels: Tensor, size: int) -> Cost:
+        fields = {f.name: getattr(self.head, f.name) for f in dataclasses.fields(self.head)}
+        columns = {name: [value] * len(channels) for name, value in fields.items()}
+        return type(self.head).batch_cost(columns, channels, size, size)
+
+
+def _group_cost(
+    group: BlockGroup, fields: Mapping[str, Any], in_channels: Tensor, size: int
+) -> Cost:
+    """Cost of all blocks of a group for K choices; all but the first block are alike."""
+    first = group.spec_type.batch_cost(
+        {**fields, "stride": torch.full_like(in_channels, group.stride)}, in_channels, size, size
+    )
+    if group.repeats == 1:
+        return first
+    size = output_size(size, group.stride)
+    rest = group.spec_type.batch_cost(
+        {**fields, "stride": torch.ones_like(in_channels)}, fields["channels"], size, size
+    )
+    return Cost(
+        first.flops + (group.repeats - 1) * rest.flops,
+        first.params + (group.repeats - 1) * rest.params,
+    )
+
+
+def _take(values: Sequence[Any], indices: Tensor) -> Tensor | list[Any]:
+    """``values`` at ``indices[K]``: a tensor when they are numbers, else a list."""
+    if all(isinstance(value, (int, float)) for value in values):
+        return torch.tensor(values)[indices]
+    return [values[i] for i in indices.tolist()]
+
+
+def _indices(choices: list[dict[str, Any]], values: Sequence[Any], name: str) -> Tensor:
+    position = {value: i for i, value in enumerate(values)}
+    return torch.tensor([position[choice[name]] for choice in choices])
