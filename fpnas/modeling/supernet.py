@@ -1,0 +1,154 @@
+"""SuperNet: the weights of all architectures of a space, shared by slicing."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fpnas.blocks import BlockSpec
+from fpnas.errors import ConfigError
+from fpnas.modeling.init import init_weights
+from fpnas.modeling.searched_net import SearchedNet
+from fpnas.modeling.weight_store import Shape, WeightStore
+from fpnas.spaces import NetworkSpace
+
+SHARING = ("paper", "pointwise")
+
+# Blocks whose views are kept ready. One of FBNetV2-F takes about 30 KB beside the shared weights.
+_MAX_BOUND_BLOCKS = 4096
+
+
+class _BoundBlock(NamedTuple):
+    module: nn.Module
+    slices: tuple[tuple[str, Shape], ...]  # the parameters that it borrows
+
+
+class SuperNet(nn.Module):
+    """One sampled architecture at a time, on weights that all architectures share.
+
+    A sampled architecture is a plain :class:`SearchedNet` whose parameters and BatchNorm buffers
+    are prefixes of this network's tensors (``bind``); there is no second forward pass to keep in
+    step with the first. Any registered block can be searched over: its ``weight_group`` says
+    which choices share a tensor, its sizes say which prefix they use.
+
+    Gradients gather in the store (``supernet.store``); step them with
+    :class:`~fpnas.solver.SharedSGD`, which leaves untouched weights alone.
+
+    Attributes:
+        space: the search space; its ``num_classes`` is the number of logits.
+        store: the weights.
+    """
+
+    def __init__(
+        self, space: NetworkSpace, num_classes: int | None = None, sharing: str = "paper"
+    ) -> None:
+        """
+        Args:
+            space: what may be sampled.
+            num_classes: logits; ``None`` keeps the space's own number.
+            sharing: "paper" or "pointwise", see ``SEARCH.SHARING``.
+        """
+        super().__init__()
+        if sharing not in SHARING:
+            raise ConfigError(f"SEARCH.SHARING must be one of {SHARING}, found '{sharing}'.")
+        self.space = space.at(num_classes=num_classes)
+        self.sharing = sharing
+        self.store = WeightStore()
+        self._bound: OrderedDict[tuple[str, BlockSpec, int], _BoundBlock] = OrderedDict()
+        for name, block, in_channels in _largest_blocks(self.space):
+            self._add_weights(name, block, in_channels)
+
+    def forward(self, x: Tensor, choices: Tensor | Sequence[int]) -> Tensor:
+        """Logits ``[N, num_classes]`` of the architecture ``choices[V]`` for ``x[N, C, H, W]``."""
+        return self.bind(choices)(x)
+
+    def bind(self, choices: Tensor | Sequence[int]) -> SearchedNet:
+        """The architecture ``choices[V]`` as a network on this supernet's own weights.
+
+        It is in this supernet's training or eval mode as of this call. With gradients enabled,
+        the weights that it uses count as touched.
+        """
+        touched: list[tuple[str, Shape]] = []
+
+        def borrow(name: str, block: BlockSpec, in_channels: int) -> nn.Module:
+            bound = self._bind_block(name, block, in_channels)
+            touched.extend(bound.slices)
+            return bound.module
+
+        network = SearchedNet(self.space.architecture(choices), build=borrow)
+        if torch.is_grad_enabled():
+            self.store.touch(touched)
+        return network.train(self.training)
+
+    def extract(self, choices: Tensor | Sequence[int], name: str = "") -> SearchedNet:
+        """A standalone copy of the architecture ``choices[V]`` with its present weights."""
+        with torch.no_grad():
+            network = copy.deepcopy(self.bind(choices))
+        network.arch = self.space.architecture(choices, name)
+        network.zero_grad()
+        return network
+
+    def _add_weights(self, name: str, block: BlockSpec, in_channels: int) -> None:
+        module = init_weights(block.build_largest(in_channels))
+        for path, value in [*module.named_parameters(), *module.named_buffers()]:
+            self.store.add(self._weight_name(name, block, path), value)
+
+    def _weight_name(self, name: str, block: BlockSpec, path: str) -> str:
+        return f"{name}/{block.weight_group(path, self.sharing)}/{path}"
+
+    def _bind_block(self, name: str, block: BlockSpec, in_channels: int) -> _BoundBlock:
+        key = (name, block, in_channels)
+        if key in self._bound:
+            self._bound.move_to_end(key)
+            return self._bound[key]
+        with torch.device("meta"):  # only shapes are needed: no memory, no initialisation
+            module = block.build(in_channels)
+        slices = []
+        for path, value in [*module.named_parameters(), *module.named_buffers()]:
+            slice_ = (self._weight_name(name, block, path), tuple(value.shape))
+            _replace(module, path, self.store.view(*slice_))
+            if isinstance(value, nn.Parameter):
+                slices.append(slice_)
+        self._bound[key] = _BoundBlock(module, tuple(slices))
+        if len(self._bound) > _MAX_BOUND_BLOCKS:
+            self._bound.popitem(last=False)
+        return self._bound[key]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self._bound.clear()  # their views point at the old tensors
+        return super()._apply(fn, recurse)
+
+
+def _largest_blocks(space: NetworkSpace) -> list[tuple[str, BlockSpec, int]]:
+    """``(name, block, in_channels)`` of every block whose weights cover all architectures.
+
+    For each place in the network: the largest sizes, for every combination of the other choices.
+    """
+    largest: dict[tuple[str, BlockSpec, int], None] = {("stem", space.stem, 3): None}
+    in_channels = space.stem.channels
+    for s, group in enumerate(space.block_groups, start=1):
+        fixed = {
+            name: [max(values)] if name in group.spec_type.size_fields else values
+            for name, values in group.variables.items()
+        }
+        for choice in group.combinations(fixed):
+            channels = in_channels
+            for b, block in enumerate(group.blocks(choice)):
+                largest[f"stage{s}.{b}", block, channels] = None
+                channels = block.channels
+        in_channels = max(group.variables["channels"])
+    largest["head", space.head, in_channels] = None
+    return list(largest)
+
+
+def _replace(module: nn.Module, path: str, value: Tensor) -> None:
+    """Put ``value`` in the place of the parameter or buffer at ``path``."""
+    parent, _, leaf = path.rpartition(".")
+    owner = module.get_submodule(parent)
+    registry = owner._parameters if leaf in owner._parameters else owner._buffers
+    registry[leaf] = value

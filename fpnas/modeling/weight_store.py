@@ -1,0 +1,127 @@
+"""Full-size weights that hand out prefixes of themselves."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+
+# torch remarks, once, that a gradient in a strided buffer is accumulated a little more slowly.
+# That buffer is the point of the store, and the loss is below what slicing in the graph costs.
+warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+
+
+class TouchedWeight(NamedTuple):
+    """The part of a weight that gradients have reached since they were last cleared.
+
+    Attributes:
+        name: of the weight in the store.
+        shape: prefix of the weight, the smallest that covers every slice in use.
+        weight, grad: views of that prefix; changing them changes the store.
+    """
+
+    name: str
+    shape: Shape
+    weight: Tensor
+    grad: Tensor
+
+
+class WeightStore(nn.Module):
+    """Named tensors from which networks borrow.
+
+    ``view(name, shape)`` is the prefix ``[:shape[0], :shape[1], ...]`` of a tensor, bound once: a
+    leaf that shares the store's memory and whose gradient is accumulated in the same prefix of
+    one persistent buffer. A network made of views therefore trains the store at exactly the cost
+    of a network of its own: no slicing in its graph, no full-size gradients.
+
+    Only what was touched needs to be cleared and stepped; everything else keeps its value and its
+    optimizer state. Parameters of the store never get a ``.grad`` of their own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[str, str] = {}  # name -> attribute
+        self._views: dict[tuple[str, Shape], Tensor] = {}
+        self._grads: dict[str, Tensor] = {}
+        self._touched: dict[str, Shape] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Keep ``value`` (a Parameter, or a buffer that has no gradient) unless ``name`` is there."""
+        if name in self._names:
+            return
+        attribute = name.replace(".", "/")
+        if isinstance(value, nn.Parameter):
+            self.register_parameter(attribute, value)
+        else:
+            self.register_buffer(attribute, value)
+        self._names[name] = attribute
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every trainable weight in full, with the name that :meth:`touched` gives it."""
+        for name in self._names:
+            weight = self.full(name)
+            if isinstance(weight, nn.Parameter):
+                yield name, weight
+
+    def full(self, name: str) -> Tensor:
+        """The whole tensor."""
+        return getattr(self, self._names[name])
+
+    def view(self, name: str, shape: Shape) -> Tensor:
+        """The prefix of that shape: a Parameter for parameters, a plain tensor for buffers."""
+        if (name, shape) not in self._views:
+            full = self.full(name)
+            view = _prefix(full.detach(), shape)
+            if isinstance(full, nn.Parameter):
+                view = nn.Parameter(view)
+                view.grad = _prefix(self._grad(name), shape)
+            self._views[name, shape] = view
+        return self._views[name, shape]
+
+    def touch(self, slices: Iterable[tuple[str, Shape]]) -> None:
+        """Note that these prefixes take part in a forward pass that will be differentiated."""
+        for name, shape in slices:
+            known = self._touched.get(name)
+            if known != shape:
+                self._touched[name] = shape if known is None else tuple(map(max, known, shape))
+
+    def touched(self) -> list[TouchedWeight]:
+        """What :meth:`touch` has collected, in order of first touch."""
+        return [
+            TouchedWeight(
+                name, shape, _prefix(self.full(name).detach(), shape), _prefix(self._grad(name), shape)
+            )
+            for name, shape in self._touched.items()
+        ]
+
+    def clear_gradients(self) -> None:
+        """Zero the touched gradients and forget what was touched."""
+        grads = [weight.grad for weight in self.touched()]
+        if grads:
+            torch._foreach_zero_(grads)
+        self._touched.clear()
+
+    def _grad(self, name: str) -> Tensor:
+        if name not in self._grads:
+            self._grads[name] = torch.zeros_like(self.full(name).detach())
+        return self._grads[name]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # Moving to another device or memory format leaves old views behind.
+        result = super()._apply(fn, recurse)
+        self._views.clear()
+        self._grads.clear()
+        self._touched.clear()
+        return result
+
+
+def _prefix(tensor: Tensor, shape: Shape) -> Tensor:
+    return tensor[tuple(slice(0, size) for size in shape)]

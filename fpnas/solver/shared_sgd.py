@@ -1,0 +1,87 @@
+"""SGD for weights that many architectures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import sgd
+
+from fpnas.modeling.weight_store import TouchedWeight, WeightStore
+
+
+class SharedSGD(torch.optim.SGD):
+    """SGD with momentum that steps, decays and clears only what the samples of a step touched.
+
+    A weight that no sampled architecture used keeps its value and its momentum, as if its gradient
+    were None. Where it used a prefix, only that prefix moves. The price of a step thus follows the
+    sampled networks and not the size of the space.
+
+    Args:
+        store: the shared weights, ``supernet.store``.
+        lr, momentum, weight_decay, nesterov: as in ``torch.optim.SGD``.
+        weight_decay_norm: weight decay of BatchNorm parameters and biases.
+    """
+
+    def __init__(
+        self,
+        store: WeightStore,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        weight_decay_norm: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        self._store = store
+        parameters = dict(store.named_weights())
+        vectors = [p for p in parameters.values() if p.dim() <= 1]
+        others = [p for p in parameters.values() if p.dim() > 1]
+        groups = [
+            {"params": others, "weight_decay": weight_decay},
+            {"params": vectors, "weight_decay": weight_decay_norm},
+        ]
+        super().__init__(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+        self._parameters = parameters
+        self._group_of = {
+            parameter: group for group in self.param_groups for parameter in group["params"]
+        }
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """Step the touched prefixes. Takes no ``closure``."""
+        if closure is not None:
+            raise ValueError("SharedSGD.step takes no closure.")
+        touched = self._store.touched()
+        for group in self.param_groups:
+            own = [t for t in touched if self._group_of[self._parameters[t.name]] is group]
+            if own:
+                self._step_group(group, own)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the touched gradients; they are zeroed in place whatever ``set_to_none`` says."""
+        self._store.clear_gradients()
+
+    def _step_group(self, group: dict[str, Any], touched: list[TouchedWeight]) -> None:
+        momentum = group["momentum"]
+        sgd.sgd(
+            params=[t.weight for t in touched],
+            d_p_list=[t.grad for t in touched],
+            momentum_buffer_list=[self._momentum_of(t) if momentum else None for t in touched],
+            foreach=True,
+            weight_decay=group["weight_decay"],
+            momentum=momentum,
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=group["nesterov"],
+            maximize=False,
+        )
+
+    def _momentum_of(self, touched: TouchedWeight) -> Tensor:
+        parameter = self._parameters[touched.name]
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            # Zeros give the same first step as torch's copy of the first gradient.
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"][tuple(slice(0, size) for size in touched.shape)]
