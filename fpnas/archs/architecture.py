@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from fpnas.blocks import BlockSpec, Cost, output_size, spec_from_dict, spec_to_dict
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.blocks import BlockSpec, Cost, block_name, output_size, spec_from_dict, spec_to_dict
+from fpnas.errors import ConfigError, UserError, did_you_mean
 
 
 class Layer(NamedTuple):
@@ -53,14 +53,23 @@ class Architecture:
     in_channels: int = 3
 
     def __post_init__(self) -> None:
-        if type(self.input_size) is not int or self.input_size < 1:
-            raise ConfigError(
-                f"Architecture '{self.name}': input_size must be a whole number of px, "
-                f"found {self.input_size!r}."
-            )
+        object.__setattr__(self, "stages", tuple(tuple(stage) for stage in self.stages))
+        for field in ("input_size", "in_channels"):
+            value = getattr(self, field)
+            if type(value) is not int or value < 1:
+                raise ConfigError(
+                    f"Architecture '{self.name}': {field} must be a whole number of at least 1, "
+                    f"found {value!r}."
+                )
         if not self.stages or not all(self.stages):
             raise ConfigError(
                 f"Architecture '{self.name}' needs stages with at least one block in each."
+            )
+        heads = [hasattr(block, "num_classes") for block in (self.stem, *self.blocks, self.head)]
+        if sum(heads) != 1 or not heads[-1]:
+            raise ConfigError(
+                f"Architecture '{self.name}' ends in its one head, a block with num_classes such "
+                f"as Head; found {block_name(self.head)} after {sum(heads[:-1])} other head(s)."
             )
 
     @property
@@ -92,9 +101,11 @@ class Architecture:
     def layers(self, input_size: int | None = None) -> list[Layer]:
         """Every block with its shape and its cost for an input of ``input_size`` px.
 
-        ``None`` stands for the architecture's own input size.
+        ``None`` stands for the architecture's own input size. Raises ConfigError below 1 px.
         """
         size = self.input_size if input_size is None else input_size
+        if size < 1:
+            raise ConfigError(f"The input_size of a network is at least 1 px, found {size}.")
         layers = []
         for name, block, channels in self.named_blocks():
             out_size = output_size(size, block.stride)
@@ -166,17 +177,17 @@ class Architecture:
 
     def save(self, path: str | Path) -> None:
         """Write :meth:`to_yaml` to ``path``."""
-        Path(path).write_text(self.to_yaml())
+        Path(path).write_text(self.to_yaml(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Architecture:
-        """Read a file written by :meth:`save`. Raises ConfigError, which names the file."""
+        """Read a file written by :meth:`save`. Raises UserError, which names the file."""
         try:
-            return cls.from_yaml(Path(path).read_text())
+            return cls.from_yaml(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"Architecture file '{path}' cannot be read: {error}") from None
-        except ConfigError as error:
-            raise ConfigError(f"Architecture file '{path}': {error}") from None
+        except UserError as error:
+            raise type(error)(f"Architecture file '{path}': {error}") from None
 
 
 class _Dumper(yaml.SafeDumper):

@@ -49,7 +49,7 @@ def _register_named_files() -> None:
 
 
 def _reader(file: Traversable) -> Callable[[], Architecture]:
-    return lambda: Architecture.from_yaml(file.read_text())
+    return lambda: Architecture.from_yaml(file.read_text(encoding="utf-8"))
 
 
 _register_named_files()

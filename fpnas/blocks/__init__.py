@@ -4,6 +4,7 @@ from fpnas.blocks.channels import round_channels
 from fpnas.blocks.conv import ConvSpec
 from fpnas.blocks.head import HeadSpec
 from fpnas.blocks.mbconv import MBConv, MBConvSpec
+from fpnas.blocks.pooled_head import PooledHeadSpec
 from fpnas.blocks.skip import SkipSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
@@ -23,6 +24,7 @@ __all__ = [
     "HeadSpec",
     "MBConv",
     "MBConvSpec",
+    "PooledHeadSpec",
     "SkipSpec",
     "block_name",
     "output_size",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fpnas.blocks.spec import BLOCK_REGISTRY, BlockSpec, Cost, check_whole, output_size
+from fpnas.errors import ConfigError
 from fpnas.layers import ConvBNAct, check_activation
 
 
@@ -23,6 +24,8 @@ class ConvSpec(BlockSpec):
     def __post_init__(self) -> None:
         check_whole(self, channels=1, kernel=1, stride=1)
         check_activation(self.act)
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"ConvSpec.kernel must be odd, found {self.kernel}.")
 
     def cost(self, in_channels: int, height: int, width: int) -> Cost:
         weights = self.kernel**2 * in_channels * self.channels

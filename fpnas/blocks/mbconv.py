@@ -12,7 +12,14 @@ from torchvision.ops import StochasticDepth
 
 from fpnas.blocks.channels import Numbers, round_channels
 from fpnas.blocks.skip import SkipSpec
-from fpnas.blocks.spec import BLOCK_REGISTRY, BlockSpec, Cost, check_whole, output_size
+from fpnas.blocks.spec import (
+    BLOCK_REGISTRY,
+    BlockSpec,
+    Cost,
+    check_ratio,
+    check_whole,
+    output_size,
+)
 from fpnas.errors import ConfigError
 from fpnas.layers import ConvBNAct, SplitAttention, check_activation
 
@@ -46,12 +53,9 @@ class MBConvSpec(BlockSpec):
         check_activation(self.act)
         if self.kernel % 2 == 0:
             raise ConfigError(f"MBConvSpec.kernel must be odd, found {self.kernel}.")
-        if self.splits not in SPLITS:
+        if type(self.splits) is not int or self.splits not in SPLITS:
             raise ConfigError(f"MBConvSpec.splits must be one of {SPLITS}, found {self.splits!r}.")
-        if isinstance(self.expansion, bool) or not isinstance(self.expansion, (int, float)):
-            raise ConfigError(f"MBConvSpec.expansion must be a number, found {self.expansion!r}.")
-        if not self.expansion > 0:
-            raise ConfigError(f"MBConvSpec.expansion must be above 0, found {self.expansion}.")
+        check_ratio(self, "expansion")
 
     def inner_channels(self, in_channels: int) -> int:
         return in_channels if self.expansion == 1 else round_channels(in_channels * self.expansion)
@@ -126,7 +130,7 @@ def _mbconv_cost(
     in_area: int,
     out_area: int,
 ) -> Cost:
-    """The block's cost in arithmetic that serves one block (int) and K blocks (LongTensor) alike."""
+    """The block's cost in arithmetic that serves one block (int) and K blocks (LongTensor)."""
     attends = (splits > 0) * 1
     hidden = round_channels(inner // 4)
     expand = in_channels * inner * expands

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -120,9 +121,7 @@ class BlockSpec(ABC):
                 spec = cls.from_choice(**dict(zip(fields, row, strict=True)))
                 known[channels, row] = spec.cost(channels, height, width)
             costs.append(known[channels, row])
-        return Cost(
-            torch.tensor([c.flops for c in costs]), torch.tensor([c.params for c in costs])
-        )
+        return Cost(torch.tensor([c.flops for c in costs]), torch.tensor([c.params for c in costs]))
 
 
 def _column(values: Tensor | list[Any]) -> list[Any]:
@@ -145,6 +144,8 @@ def spec_from_dict(data: Mapping[str, Any]) -> BlockSpec:
         raise ConfigError(f"A block is a mapping with the key 'block', found {data!r}.")
     values = dict(data)
     name = values.pop("block")
+    if not isinstance(name, str):
+        raise ConfigError(f"A block's 'block' is the name of its type, found {name!r}.")
     spec_type = BLOCK_REGISTRY.get(name)
     fields = {f.name: f for f in dataclasses.fields(spec_type)}
     for key in values:
@@ -178,3 +179,12 @@ def check_whole(spec: BlockSpec, **minimum: int) -> None:
                 f"{type(spec).__name__}.{field} must be a whole number of at least {least}, "
                 f"found {value!r}."
             )
+
+
+def check_ratio(spec: BlockSpec, field: str) -> None:
+    """Raise ConfigError unless that field of ``spec`` is a finite number above 0."""
+    value = getattr(spec, field)
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise ConfigError(
+            f"{type(spec).__name__}.{field} must be a number above 0, found {value!r}."
+        )

@@ -18,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 def check_activation(name: str) -> None:
     """Raise ConfigError unless ``name`` is a key of ACTIVATIONS."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ConfigError(
             f"Unknown activation '{name}'.{did_you_mean(str(name), ACTIVATIONS)} "
             f"Valid: {', '.join(ACTIVATIONS)}."

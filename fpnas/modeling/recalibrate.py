@@ -13,7 +13,10 @@ from fpnas.errors import DataError
 
 @torch.no_grad()
 def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace all running statistics by averages over ``batches`` of images ``[N, C, H, W]``.
+    """Replace all running statistics by those of ``batches`` of images ``[N, C, H, W]``.
+
+    Mean and variance of a layer are those of all its inputs together, in training mode; a larger
+    batch weighs more.
 
     The statistics that a supernet gathers mix those of all its architectures, so they must be
     measured anew before one of them is evaluated. Changes ``model`` in place, restores its mode.
@@ -24,6 +27,12 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
         raise DataError("BatchNorm statistics need at least one batch of images.")
     training = model.training
     model.train()
-    if get_bn_modules(model):
-        update_bn_stats(model, batches, num_iters=len(batches))
+    layers = get_bn_modules(model)
+    borrowed = [(layer.running_mean, layer.running_var) for layer in layers]
+    update_bn_stats(model, batches, num_iters=len(batches))
+    # fvcore puts new tensors in their place; a supernet's networks must keep the shared ones.
+    for layer, (mean, var) in zip(layers, borrowed, strict=True):
+        layer.running_mean = mean.copy_(layer.running_mean)
+        # Its E[x^2] - E[x]^2 may round to below 0 where the variance is 0.
+        layer.running_var = var.copy_(layer.running_var.clamp(min=0))
     model.train(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from torch import nn
@@ -54,6 +55,12 @@ class SearchedNet(nn.Sequential):
             self.add_module(f"stage{s}", nn.Sequential(*blocks))
         self.head = modules["head"]
         self._set_drop_rates(dropout, drop_path)
+
+    def __getitem__(self, index: int | slice) -> nn.Module:
+        """A child, or a plain ``nn.Sequential`` of some: ``net[:-1]`` leaves the head out."""
+        if isinstance(index, slice):
+            return nn.Sequential(OrderedDict(list(self.named_children())[index]))
+        return super().__getitem__(index)
 
     def _set_drop_rates(self, dropout: float, drop_path: float) -> None:
         depth = len(self.arch.blocks)

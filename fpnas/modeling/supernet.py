@@ -90,7 +90,9 @@ class SuperNet(nn.Module):
         with torch.no_grad():
             network = copy.deepcopy(self.bind(choices))
         network.arch = self.space.architecture(choices, name)
-        network.zero_grad()
+        for module in network.modules():  # deepcopy keeps a buffer's whole, full-size storage
+            for key, buffer in module._buffers.items():
+                module._buffers[key] = None if buffer is None else buffer.clone()
         return network
 
     def _add_weights(self, name: str, block: BlockSpec, in_channels: int) -> None:
@@ -118,6 +120,10 @@ class SuperNet(nn.Module):
         if len(self._bound) > _MAX_BOUND_BLOCKS:
             self._bound.popitem(last=False)
         return self._bound[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles bind anew: the views of a copy would not share its memory.
+        return {**self.__dict__, "_bound": OrderedDict()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._bound.clear()  # their views point at the old tensors

@@ -51,7 +51,7 @@ class WeightStore(nn.Module):
         self._touched: dict[str, Shape] = {}
 
     def add(self, name: str, value: Tensor) -> None:
-        """Keep ``value`` (a Parameter, or a buffer that has no gradient) unless ``name`` is there."""
+        """Keep ``value`` (a Parameter, or a buffer without gradient) unless ``name`` is there."""
         if name in self._names:
             return
         attribute = name.replace(".", "/")
@@ -97,7 +97,10 @@ class WeightStore(nn.Module):
         """What :meth:`touch` has collected, in order of first touch."""
         return [
             TouchedWeight(
-                name, shape, _prefix(self.full(name).detach(), shape), _prefix(self._grad(name), shape)
+                name,
+                shape,
+                _prefix(self.full(name).detach(), shape),
+                _prefix(self._grad(name), shape),
             )
             for name, shape in self._touched.items()
         ]
@@ -113,6 +116,10 @@ class WeightStore(nn.Module):
         if name not in self._grads:
             self._grads[name] = torch.zeros_like(self.full(name).detach())
         return self._grads[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of a view would not share memory with the copy of its weight.
+        return {**self.__dict__, "_views": {}, "_grads": {}, "_touched": {}}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # Moving to another device or memory format leaves old views behind.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fpnas.archs import Architecture
 from fpnas.blocks import BLOCK_REGISTRY, BlockSpec, Cost, output_size
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, UserError, did_you_mean
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 
 
@@ -47,15 +47,36 @@ class BlockGroup:
                 )
         if "channels" not in self.variables:
             raise ConfigError("A block group needs the variable 'channels' (one value is enough).")
+        missing = [n for n in fields if n not in self.variables and n not in self.fixed]
+        if missing:
+            raise ConfigError(
+                f"Block '{self.block}' has no default for {', '.join(missing)}; give each at least "
+                "one value in the group's variables."
+            )
+        for name, value in (("repeats", self.repeats), ("stride", self.stride)):
+            if type(value) is not int or value < 1:
+                raise ConfigError(
+                    f"BlockGroup.{name} must be a whole number of at least 1, found {value!r}."
+                )
 
     @property
     def spec_type(self) -> type[BlockSpec]:
         return BLOCK_REGISTRY.get(self.block)
 
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Fields of the block type that are not searched, with their defaults."""
+        return {
+            field.name: field.default
+            for field in dataclasses.fields(self.spec_type)
+            if field.name not in (*self.variables, "stride")
+            and field.default is not dataclasses.MISSING
+        }
+
     def blocks(self, choice: Mapping[str, Any]) -> tuple[BlockSpec, ...]:
         """The blocks that a choice (field -> value) stands for."""
         return tuple(
-            self.spec_type.from_choice(**choice, stride=self.stride if i == 0 else 1)
+            self.spec_type.from_choice(**self.fixed, **choice, stride=self.stride if i == 0 else 1)
             for i in range(self.repeats)
         )
 
@@ -97,6 +118,10 @@ class NetworkSpace(SearchSpace):
                 for i, group in enumerate(block_groups, start=1)
             ],
         )
+        if type(input_size) is not int or input_size < 1:
+            raise ConfigError(
+                f"Space '{name}': input_size must be a whole number of px, found {input_size!r}."
+            )
         self.input_size = input_size
         self.stem = stem
         self.block_groups = tuple(block_groups)
@@ -153,6 +178,13 @@ class NetworkSpace(SearchSpace):
     def costs(self, choices: Tensor) -> Cost:
         """FLOPs and params of ``choices[K, V]`` from the choices' numbers alone."""
         self.check(choices)
+        if choices.dim() != 2:
+            raise UserError(
+                f"Costs in space '{self.name}' are those of K architectures, choices of shape "
+                f"(K, {len(self.variables)}); found {tuple(choices.shape)}."
+            )
+        if not len(choices):
+            return Cost(choices.new_zeros(0), choices.new_zeros(0))
         size = output_size(self.input_size, self.stem.stride)
         stem = self.stem.cost(3, self.input_size, self.input_size)
         channels = torch.full((len(choices),), self.stem.channels)
@@ -175,6 +207,8 @@ class NetworkSpace(SearchSpace):
         Groups depend on each other only through the channels between them, so a pass over the
         groups that keeps the best value for every channel count is exact.
         """
+        if cost not in Cost._fields:
+            raise ConfigError(f"A space's cost is one of {Cost._fields}, found '{cost}'.")
         size = output_size(self.input_size, self.stem.stride)
         stem = getattr(self.stem.cost(3, self.input_size, self.input_size), cost)
         lowest, highest = {self.stem.channels: stem}, {self.stem.channels: stem}
@@ -191,7 +225,8 @@ class NetworkSpace(SearchSpace):
                 costs = getattr(_group_cost(group, fields, entering, size), cost)
                 for value in set(group.variables["channels"]):
                     own = costs[fields["channels"] == value]
-                    low, high = lowest[channels] + int(own.min()), highest[channels] + int(own.max())
+                    low = lowest[channels] + int(own.min())
+                    high = highest[channels] + int(own.max())
                     next_lowest[value] = min(low, next_lowest.get(value, low))
                     next_highest[value] = max(high, next_highest.get(value, high))
             lowest, highest, size = next_lowest, next_highest, output_size(size, group.stride)
@@ -211,6 +246,11 @@ def _group_cost(
     group: BlockGroup, fields: Mapping[str, Any], in_channels: Tensor, size: int
 ) -> Cost:
     """Cost of all blocks of a group for K choices; all but the first block are alike."""
+    unsearched = torch.zeros_like(in_channels)
+    fields = {
+        **{name: _take([value], unsearched) for name, value in group.fixed.items()},
+        **fields,
+    }
     first = group.spec_type.batch_cost(
         {**fields, "stride": torch.full_like(in_channels, group.stride)}, in_channels, size, size
     )
@@ -229,7 +269,9 @@ def _group_cost(
 def _take(values: Sequence[Any], indices: Tensor) -> Tensor | list[Any]:
     """``values`` at ``indices[K]``: a tensor when they are numbers, else a list."""
     if all(isinstance(value, (int, float)) for value in values):
-        return torch.tensor(values)[indices]
+        # float64, in which single architectures compute: a float32 product may round elsewhere.
+        exact = torch.float64 if any(isinstance(value, float) for value in values) else None
+        return torch.tensor(values, dtype=exact)[indices]
     return [values[i] for i in indices.tolist()]
 
 

@@ -26,7 +26,7 @@ class PaperFigures(NamedTuple):
 PAPER_FIGURES: dict[str, PaperFigures] = {
     "FBNetV2-F": PaperFigures(6e25, None, None, None, "section 4, Table 4"),
     "FBNetV2-F-Fine": PaperFigures(1e45, None, None, None, "section 4, Table 4"),
-    "FBNetV2-F++": PaperFigures(6e28, None, None, None, 'section 4, "10^3 x larger than FBNetV2-F"'),
+    "FBNetV2-F++": PaperFigures(6e28, None, None, None, 'section 4, "10^3 x larger" than F'),
     "FP-NAS-L0": PaperFigures(2e32, 224, 27, 0.39e9, "Table 3"),
     "FP-NAS-L1": PaperFigures(1e36, 240, 32, 0.9e9, "Table 3"),
     "FP-NAS-L2": PaperFigures(1e36, 256, 32, 1.1e9, "Table 3"),

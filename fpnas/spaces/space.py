@@ -130,7 +130,7 @@ class SearchSpace:
         return torch.stack(columns, dim=1)
 
     def decode(self, choices: Tensor | Sequence[int]) -> list[dict[str, Any]]:
-        """The values chosen by ``choices[V]``: for each group a dict from variable name to value."""
+        """The values that ``choices[V]`` names: for each group a dict from variable to value."""
         row = torch.as_tensor(choices)
         if row.dim() != 1:
             raise UserError(

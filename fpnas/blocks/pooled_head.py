@@ -1,0 +1,63 @@
+"""The classifier head that widens after the pooling, as in MobileNetV3 and FBNetV2."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from fpnas.blocks.channels import round_channels
+from fpnas.blocks.spec import BLOCK_REGISTRY, BlockSpec, Cost, check_ratio, check_whole
+from fpnas.layers import ConvBNAct, build_activation, check_activation
+
+
+@BLOCK_REGISTRY.register(name="PooledHead")
+@dataclass(frozen=True)
+class PooledHeadSpec(BlockSpec):
+    """``conv 1x1 -> BN -> act -> average pool -> conv 1x1 -> act -> dropout -> fc``.
+
+    ``[N, C, H, W] -> [N, classes]``. The wide second convolution sees one pixel only, which makes
+    it nearly free in multiply-adds. It has neither BatchNorm nor bias.
+
+    Attributes:
+        channels: width of the second convolution, the features of the classifier.
+        num_classes: outputs.
+        expansion: width of the first convolution over input channels, rounded to a multiple of 8.
+        act: activation after both convolutions.
+    """
+
+    stride: ClassVar[int] = 1
+
+    channels: int
+    num_classes: int
+    expansion: float = 6.0
+    act: str = "hswish"
+
+    def __post_init__(self) -> None:
+        check_whole(self, channels=1, num_classes=1)
+        check_activation(self.act)
+        check_ratio(self, "expansion")
+
+    def inner_channels(self, in_channels: int) -> int:
+        return round_channels(in_channels * self.expansion)
+
+    def cost(self, in_channels: int, height: int, width: int) -> Cost:
+        inner = self.inner_channels(in_channels)
+        conv, pooled = in_channels * inner, inner * self.channels + self.channels * self.num_classes
+        return Cost(conv * height * width + pooled, conv + pooled)
+
+    def build(self, in_channels: int) -> nn.Module:
+        inner = self.inner_channels(in_channels)
+        return nn.Sequential(
+            OrderedDict(
+                expand=ConvBNAct(in_channels, inner, 1, act=self.act),
+                pool=nn.AdaptiveAvgPool2d(1),
+                widen=nn.Conv2d(inner, self.channels, 1, bias=False),
+                act=build_activation(self.act),
+                flatten=nn.Flatten(1),
+                dropout=nn.Dropout(0.0),  # the network sets the rate
+                fc=nn.Linear(self.channels, self.num_classes),
+            )
+        )

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from fpnas.blocks import (
+    BLOCK_REGISTRY,
+    BlockSpec,
+    ConvSpec,
+    Cost,
+    HeadSpec,
+    MBConv,
+    MBConvSpec,
+    PooledHeadSpec,
+    SkipSpec,
+    block_name,
+    spec_from_dict,
+    spec_to_dict,
+)
+from fpnas.errors import ConfigError, UnknownNameError, UserError
+
+EXAMPLES = [
+    ConvSpec(channels=6, kernel=5, stride=2, act="hswish"),
+    MBConvSpec(channels=12),
+    MBConvSpec(channels=4, stride=2, kernel=5, expansion=2.3, act="swish", splits=2),
+    MBConvSpec(channels=4, expansion=1, splits=1),
+    SkipSpec(channels=4),
+    SkipSpec(channels=6, stride=2),
+    HeadSpec(channels=16, num_classes=5),
+    PooledHeadSpec(channels=16, num_classes=5, expansion=2.5),
+]
+
+
+def test_examples_cover_the_registry() -> None:
+    # Blocks that other tests register have their own names.
+    own = {spec_type for _, spec_type in BLOCK_REGISTRY if spec_type.__module__[:6] == "fpnas."}
+    assert {type(spec) for spec in EXAMPLES} == own
+
+
+@pytest.mark.parametrize("spec", EXAMPLES, ids=str)
+def test_contract(spec: BlockSpec) -> None:
+    assert isinstance(spec, BlockSpec)
+    assert dataclasses.is_dataclass(spec)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.channels = 3
+    assert hash(spec) == hash(dataclasses.replace(spec))
+    assert isinstance(spec.cost(4, 9, 9), Cost)
+    out = spec.build(4).eval()(torch.randn(2, 4, 9, 9))
+    if hasattr(spec, "num_classes"):
+        assert out.shape == (2, spec.num_classes)
+    else:
+        side = (9 - 1) // spec.stride + 1
+        assert out.shape == (2, spec.channels, side, side)
+
+
+@pytest.mark.parametrize("spec", EXAMPLES, ids=str)
+def test_dict_round_trip(spec: BlockSpec) -> None:
+    data = spec_to_dict(spec)
+    assert data["block"] == block_name(spec)
+    assert BLOCK_REGISTRY.get(data["block"]) is type(spec)
+    assert spec_from_dict(data) == spec
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MBConvSpec(channels=0), r"MBConvSpec.channels .* at least 1, found 0"),
+        (lambda: MBConvSpec(channels="8"), r"channels .* found '8'"),
+        (lambda: MBConvSpec(channels=8.0), r"channels .* found 8.0"),
+        (lambda: MBConvSpec(channels=True), r"channels .* found True"),
+        (lambda: MBConvSpec(channels=8, stride=0), r"stride .* found 0"),
+        (lambda: MBConvSpec(channels=8, kernel=4), r"kernel must be odd, found 4"),
+        (lambda: MBConvSpec(channels=8, kernel=0), r"kernel .* at least 1, found 0"),
+        (lambda: MBConvSpec(channels=8, splits=3), r"splits must be one of \(0, 1, 2, 4\)"),
+        (lambda: MBConvSpec(channels=8, splits=2.0), r"splits .* found 2.0"),
+        (lambda: MBConvSpec(channels=8, splits=True), r"splits .* found True"),
+        (lambda: MBConvSpec(channels=8, splits=[1]), r"splits .* found \[1\]"),
+        (lambda: MBConvSpec(channels=8, expansion=0), r"expansion .* above 0, found 0"),
+        (lambda: MBConvSpec(channels=8, expansion="6"), r"expansion .* found '6'"),
+        (lambda: MBConvSpec(channels=8, expansion=float("nan")), r"expansion .* found nan"),
+        (lambda: MBConvSpec(channels=8, expansion=float("inf")), r"expansion .* found inf"),
+        (lambda: MBConvSpec(channels=8, act="gelu"), r"Unknown activation 'gelu'"),
+        (lambda: ConvSpec(channels=8, kernel=2), r"kernel must be odd"),
+        (lambda: ConvSpec(channels=-8), r"ConvSpec.channels"),
+        (lambda: SkipSpec(channels=8, stride=None), r"SkipSpec.stride .* found None"),
+        (lambda: HeadSpec(channels=8, num_classes=0), r"num_classes .* found 0"),
+        (lambda: PooledHeadSpec(channels=8, num_classes=2, expansion=-1), r"expansion .* -1"),
+    ],
+)
+def test_bad_fields(make, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"block": "MBConv", "channels": 8, "kernle": 3}, r"no field 'kernle'.*mean 'kernel'"),
+        ({"block": "MBConv", "channels": 8, 3: 3}, r"no field '3'"),
+        ({"block": "MBConv"}, r"'MBConv' lacks the field\(s\) channels"),
+        ({"block": "Head"}, r"channels, num_classes"),
+        ({"block": "Skip", "channels": 8, "kernel": 3}, r"Its fields: channels, stride"),
+        ({"channels": 8}, r"mapping with the key 'block'"),
+        (["MBConv"], r"mapping with the key 'block'"),
+        ({"block": 3}, r"name of its type, found 3"),
+        ({"block": ["MBConv"]}, r"name of its type, found \['MBConv'\]"),
+    ],
+)
+def test_bad_dicts(data, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        spec_from_dict(data)
+
+
+def test_unknown_block_lists_and_suggests() -> None:
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'MBConv'.*Conv, Head, MBConv"):
+        spec_from_dict({"block": "MBCnv", "channels": 8})
+
+
+def test_taken_name() -> None:
+    with pytest.raises(UserError, match=r"already has 'MBConv'"):
+        BLOCK_REGISTRY.register(SkipSpec, name="MBConv")
+
+
+def test_unregistered_block_has_no_name() -> None:
+    class Stranger(SkipSpec):
+        pass
+
+    with pytest.raises(ConfigError, match="Stranger is not in the BLOCK registry"):
+        block_name(Stranger(channels=3))
+
+
+def test_kernel_0_chooses_the_skip() -> None:
+    choice = {"kernel": 0, "act": "swish", "splits": 4, "expansion": 3.0}
+    assert MBConvSpec.from_choice(**choice, channels=24, stride=2) == SkipSpec(24, 2)
+    choice["kernel"] = 5
+    block = MBConvSpec.from_choice(**choice, channels=24, stride=2)
+    assert block == MBConvSpec(24, 2, kernel=5, expansion=3.0, act="swish", splits=4)
+
+
+def test_skip_is_the_identity_only_where_shapes_agree() -> None:
+    assert isinstance(SkipSpec(8).build(8), nn.Identity)
+    assert [name for name, _ in SkipSpec(8).build(4).named_children()] == ["conv", "bn", "act"]
+    assert isinstance(SkipSpec(8, 2).build(8).act, nn.ReLU)
+    assert SkipSpec(8).cost(8, 5, 5) == (0, 0)
+    assert SkipSpec(8).cost(4, 5, 5) == (32 * 25, 32)
+    assert SkipSpec(8, 2).cost(8, 5, 5) == (64 * 9, 64)
+
+
+def test_mbconv_layout() -> None:
+    block = MBConvSpec(channels=8, kernel=5, expansion=3.0, act="swish", splits=4).build(8)
+    assert isinstance(block, MBConv)
+    assert block.expand.conv.weight.shape == (24, 8, 1, 1)
+    assert block.depthwise.conv.weight.shape == (96, 1, 5, 5)
+    assert block.attention.fc1.weight.shape[:2] == (8, 24)  # div8(24 // 4)
+    assert block.attention.fc2.weight.shape[:2] == (96, 8)
+    assert block.project.conv.weight.shape == (8, 24, 1, 1)
+    assert not hasattr(block.project, "act")
+
+
+@pytest.mark.parametrize(
+    ("spec", "shortcut"),
+    [
+        (MBConvSpec(channels=8), True),
+        (MBConvSpec(channels=8, stride=2), False),
+        (MBConvSpec(channels=16), False),
+    ],
+)
+def test_mbconv_shortcut(spec: MBConvSpec, shortcut: bool) -> None:
+    block, x = spec.build(8).eval(), torch.randn(2, 8, 6, 6)
+    branch = block.project(block.attention(block.depthwise(block.expand(x))))
+    torch.testing.assert_close(block(x), x + branch if shortcut else branch)
+
+
+def test_expansion_1_has_no_expanding_convolution() -> None:
+    block = MBConvSpec(channels=8, expansion=1).build(12)
+    assert isinstance(block.expand, nn.Identity)
+    assert block.depthwise.conv.weight.shape == (12, 1, 3, 3)  # not rounded to 16
