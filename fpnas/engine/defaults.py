@@ -1,0 +1,99 @@
+"""What the tools have in common: command-line flags, and the setting-up of a run."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+from pathlib import Path
+
+from fpnas.config import CfgNode
+from fpnas.errors import ConfigError
+from fpnas.utils import comm
+from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.env import environment_info, seed_all_rng
+from fpnas.utils.logger import setup_logger
+
+logger = logging.getLogger(__name__)
+
+
+def default_argument_parser(description: str | None = None) -> argparse.ArgumentParser:
+    """A parser of the flags that detectron2 has made customary, then KEY VALUE overrides."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog="KEY VALUE overrides come after all flags: SOLVER.EPOCHS 20 OUTPUT_DIR out",
+    )
+    parser.add_argument(
+        "--config-file", default="", metavar="FILE", help="YAML file of config keys"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs on this machine, or processes where there is no GPU (default: 1)",
+    )
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, metavar="RANK", help="of this machine, from 0"
+    )
+    parser.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="where the processes meet: auto (one machine), or tcp://HOST:PORT of machine 0",
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to override"
+    )
+    return parser
+
+
+def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Prepare a run: output folder, logging, random seeds, config.yaml. Call it in every process.
+
+    All processes get the same seed, hence the same initial weights. ``args`` may come from any
+    parser; ``args.resume`` and ``args.eval_only`` count as False where missing. An evaluation
+    leaves the config.yaml of the training as it is.
+
+    Raises ConfigError if OUTPUT_DIR cannot be written to or SEED is out of range.
+    """
+    if not 0 <= cfg.SEED < 2**32:
+        raise ConfigError(f"SEED must be in [0, 2^32), found {cfg.SEED}.")
+    output_dir = Path(cfg.OUTPUT_DIR)
+    config_file = output_dir / "config.yaml"
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        setup_logger(output_dir)
+        logger.info("Environment:\n%s", environment_info())
+        logger.info("Flags: %s", _flags(args))
+        evaluates_existing = getattr(args, "eval_only", False) and config_file.exists()
+        if comm.is_main_process() and not evaluates_existing:
+            _save_config(cfg.dump(), config_file, resumed=getattr(args, "resume", False))
+            logger.info("Config: %s", config_file)
+    except OSError as error:
+        raise ConfigError(
+            f"OUTPUT_DIR '{output_dir}' cannot be written to ({error.strerror}); choose another."
+        ) from None
+    seed_all_rng(cfg.SEED)
+    comm.synchronize()
+
+
+def _flags(args: argparse.Namespace) -> str:
+    shown = {name: value for name, value in vars(args).items() if not callable(value)}
+    return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def _save_config(text: str, path: Path, resumed: bool) -> None:
+    """Write ``text``. A resumed run with another config is allowed, but not in silence."""
+    if resumed and path.exists():
+        lines = difflib.unified_diff(
+            path.read_text(encoding="utf-8").splitlines(), text.splitlines(), lineterm="", n=0
+        )
+        changes = [line for line in lines if line[0] in "+-" and line[:3] not in ("+++", "---")]
+        if changes:
+            logger.warning("Resuming with a changed config:\n%s", "\n".join(changes))
+    with atomic_write(path) as file:
+        file.write(text.encode())

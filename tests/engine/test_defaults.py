@@ -1,0 +1,96 @@
+"""Flags and the setting-up of a run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from fpnas.config import get_cfg
+from fpnas.engine import default_argument_parser, default_setup
+from fpnas.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def restore_logging():
+    """The handlers of a set-up run would outlive the test's folder."""
+    loggers = [logging.getLogger(name) for name in ("fpnas", "fvcore", "iopath")]
+    before = [(logger, list(logger.handlers), logger.level) for logger in loggers]
+    yield
+    for logger, handlers, level in before:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+
+
+def config(folder: Path):
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(folder)
+    return cfg
+
+
+def test_flags():
+    args = default_argument_parser().parse_args(
+        ["--config-file", "a.yaml", "--resume", "--num-gpus", "2", "SOLVER.LR", "-0.1"]
+    )
+    assert (args.config_file, args.resume, args.eval_only) == ("a.yaml", True, False)
+    assert (args.num_gpus, args.num_machines, args.machine_rank) == (2, 1, 0)
+    assert args.dist_url == "auto"
+    assert args.opts == ["SOLVER.LR", "-0.1"]
+
+
+def test_setup_writes_config_and_log_and_seeds(tmp_path, capsys):
+    cfg = config(tmp_path / "new" / "out")
+    cfg.SEED = 3
+    default_setup(cfg, argparse.Namespace(config_file="x.yaml"))
+    first = torch.rand(3)
+    default_setup(cfg, argparse.Namespace())
+    assert torch.equal(first, torch.rand(3))
+
+    reloaded = get_cfg()
+    reloaded.merge_from_file(tmp_path / "new" / "out" / "config.yaml")
+    assert reloaded == cfg
+    log = (tmp_path / "new" / "out" / "log.txt").read_text()
+    assert f"torch           {torch.__version__.split('+')[0]}" in log
+    assert "config_file='x.yaml'" in log
+    logging.getLogger("fpnas.some.module").warning("said once")
+    text = (tmp_path / "new" / "out" / "log.txt").read_text()
+    assert text.count("WARNING: said once") == 1
+    assert capsys.readouterr().err.count("said once") == 1
+
+
+def test_evaluation_leaves_the_config_of_the_training(tmp_path):
+    default_setup(config(tmp_path), argparse.Namespace())
+    before = (tmp_path / "config.yaml").read_text()
+    cfg = config(tmp_path)
+    cfg.TEST.BATCH_SIZE = 17
+    default_setup(cfg, argparse.Namespace(eval_only=True))
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_resuming_with_another_config_tells_what_changed(tmp_path, caplog):
+    default_setup(config(tmp_path), argparse.Namespace(resume=False))
+    default_setup(config(tmp_path), argparse.Namespace(resume=True))
+    assert "changed config" not in caplog.text
+    cfg = config(tmp_path)
+    cfg.SOLVER.LR = 0.375
+    default_setup(cfg, argparse.Namespace(resume=True))
+    assert "changed config" in caplog.text
+    assert "+  LR: 0.375" in caplog.text
+    assert "LR: 0.375" in (tmp_path / "config.yaml").read_text()
+
+
+def test_unusable_output_dir_and_seed(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ConfigError, match=r"OUTPUT_DIR '.*file.*' cannot be written to"):
+            default_setup(config(folder), argparse.Namespace())
+    cfg = config(tmp_path / "out")
+    cfg.SEED = -1
+    with pytest.raises(ConfigError, match=r"SEED must be in \[0, 2\^32\), found -1"):
+        default_setup(cfg, argparse.Namespace())
+    assert not (tmp_path / "out").exists()
