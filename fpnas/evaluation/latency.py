@@ -1,0 +1,76 @@
+"""Latency of a network on this machine: median and 90th percentile of single calls."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall time of a call, milliseconds."""
+
+    median_ms: float
+    p90_ms: float
+    runs: int
+    threads: int
+
+
+def benchmark(
+    run: Callable[[Any], Any],
+    images: Any,
+    warmup: int = 5,
+    runs: int = 50,
+    threads: int = 1,
+    max_seconds: float = 5.0,
+) -> Latency:
+    """Time ``run(images)`` ``runs`` times after ``warmup`` calls that do not count.
+
+    PyTorch computes with ``threads`` threads meanwhile. A runtime with threads of its own (ONNX
+    Runtime) must have been set to the same number when ``run`` was made.
+
+    Warm-up and timing each end early, after at least one call, when ``max_seconds`` are over: a
+    busy machine can make a call with several threads a hundred times slower.
+    """
+    if runs < 1 or warmup < 0:
+        raise ValueError(f"needs at least one run and no negative warm-up, got {runs}, {warmup}")
+    with torch_threads(threads):
+        _times(run, images, warmup, max_seconds)
+        times = _times(run, images, runs, max_seconds)
+    return Latency(
+        1e3 * statistics.median(times), 1e3 * _percentile(times, 0.9), len(times), threads
+    )
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let PyTorch compute with ``threads`` threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _times(run: Callable[[Any], Any], images: Any, calls: int, max_seconds: float) -> list[float]:
+    """Seconds of each call."""
+    times: list[float] = []
+    while len(times) < calls and sum(times) < max_seconds:
+        start = time.perf_counter()
+        run(images)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _percentile(values: list[float], share: float) -> float:
+    """Nearest-rank percentile: a time that was really measured."""
+    ordered = sorted(values)
+    return ordered[math.ceil(share * len(ordered)) - 1]

@@ -1,0 +1,20 @@
+"""Export of a trained network: one table of formats, each file checked on real images and timed."""
+
+from fpnas.export.api import export_model
+from fpnas.export.fold import fold_bn
+from fpnas.export.formats import EXPORT_FORMATS, ExportFormat, get_formats
+from fpnas.export.parity import Parity, Tolerance, compare
+from fpnas.export.report import ExportReport, table
+
+__all__ = [
+    "EXPORT_FORMATS",
+    "ExportFormat",
+    "ExportReport",
+    "Parity",
+    "Tolerance",
+    "compare",
+    "export_model",
+    "fold_bn",
+    "get_formats",
+    "table",
+]

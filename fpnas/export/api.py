@@ -1,0 +1,221 @@
+"""export_model: every requested format written, checked on real images and timed."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fpnas.errors import UserError
+from fpnas.evaluation.latency import benchmark
+from fpnas.export.formats import ExportFormat, get_formats
+from fpnas.export.parity import compare, run_in_batches
+from fpnas.export.report import ExportReport, write_json
+from fpnas.export.source import ExportSource, Runner, prepare_source
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = "export.json"
+
+
+def export_model(
+    model: nn.Module,
+    output_dir: str | Path,
+    formats: Iterable[str],
+    input_size: int,
+    images: Tensor,
+    labels: Tensor | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    batch_size: int = 1,
+    dynamic_batch: bool = False,
+    name: str = "model",
+    warmup: int = 5,
+    runs: int = 50,
+) -> list[ExportReport]:
+    """Export ``model`` to ``output_dir/name<suffix>`` in every one of ``formats``.
+
+    Args:
+        model: maps images (N, C, S, S) to logits (N, num_classes). Stays as it is.
+        formats: names in EXPORT_FORMATS.
+        input_size: S, px.
+        images: real images, preprocessed, float32 (N, C, S, S) with N >= 2. Each file is compared
+            with the model on them.
+        labels: int64 (N,). With them the accuracy of each file is measured, too.
+        metadata: written into each file (preprocessing, class names, ...); values that are no text
+            become JSON. The version of fpnas and the architecture are added.
+        batch_size: images a call of the exported file.
+        dynamic_batch: let the file take any number of images (slower in some runtimes).
+        warmup, runs: calls before and during a timing.
+
+    A format that fails, or whose file deviates from the model, leaves no file and does not stop the
+    others. A file of the same name from an earlier call is replaced only by a good one. The reports
+    are also written to ``output_dir/export.json``.
+
+    Raises:
+        ConfigError: unknown format.
+        UserError: images, labels or folder that cannot be used. Nothing has been written then.
+    """
+    chosen = get_formats(formats)
+    if batch_size < 1:
+        raise UserError(f"Export batch size must be at least 1, found {batch_size}.")
+    if Path(name).name != name:
+        raise UserError(f"The export name is a file name without folders, found '{name}'.")
+    _check_images(images, labels, input_size)
+    images = images.detach().cpu().contiguous()
+    reference = _reference_logits(model, images)
+    folder = _writable_folder(output_dir)
+    source = prepare_source(model, images, metadata or {}, batch_size, dynamic_batch)
+    exporter = _Exporter(
+        source,
+        folder,
+        name,
+        batch_size,
+        warmup,
+        runs,
+        images.numpy(),
+        None if labels is None else labels.cpu().numpy(),
+        reference,
+    )
+    reports = [exporter.run(entry) for entry in chosen]
+    _write_report(reports, folder / REPORT_FILE)
+    return reports
+
+
+@dataclass(frozen=True)
+class _Exporter:
+    """What all formats of one call share."""
+
+    source: ExportSource
+    folder: Path
+    name: str
+    batch_size: int
+    warmup: int
+    runs: int
+    images: np.ndarray
+    labels: np.ndarray | None
+    reference: np.ndarray
+
+    def run(self, entry: ExportFormat) -> ExportReport:
+        """Export to one format; its failure becomes the report's status."""
+        missing = entry.missing_modules()
+        if missing:
+            hint = f"needs {', '.join(missing)}: pip install 'fpnas[{entry.extra}]'"
+            return ExportReport(entry.name, "not installed", hint)
+        logger.info("Exporting to %s ...", entry.name)
+        try:
+            return self._export(entry)
+        except Exception as error:  # third-party exporters raise whatever they like
+            logger.debug("Export to %s failed", entry.name, exc_info=True)
+            return ExportReport(entry.name, "failed", _first_line(error))
+
+    def _export(self, entry: ExportFormat) -> ExportReport:
+        target = self.folder / f"{self.name}{entry.suffix}"
+        # Exporters may leave more than one file behind; all of them go with the temporary folder.
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".export-") as scratch:
+            draft = Path(scratch) / target.name
+            entry.export(self.source, draft)
+            report = self._check(entry, draft)
+            if report.status == "failed":
+                return report
+            report = self._time(entry, draft, report)
+            os.replace(draft, target)
+        return replace(report, file=target, usage=entry.usage_of(target))
+
+    def _check(self, entry: ExportFormat, draft: Path) -> ExportReport:
+        """Compare the file with the model on all images."""
+        runner = entry.load(draft, 1)
+        logits = self._logits(runner)
+        parity = compare(self.reference, logits)
+        status, message = parity.judge(entry.tolerance)
+        measured = status != "unverified"  # otherwise the numbers are those of rounding noise
+        accuracy = None
+        if self.labels is not None:
+            accuracy = 100.0 * float(np.mean(logits.argmax(axis=1) == self.labels))
+        return ExportReport(
+            entry.name,
+            status,
+            message,
+            size_bytes=draft.stat().st_size,
+            max_rel_error=parity.max_rel_error if measured else None,
+            top1_agreement=parity.top1_agreement if measured else None,
+            accuracy=accuracy,
+        )
+
+    def _logits(self, runner: Runner) -> np.ndarray:
+        return run_in_batches(runner, self.images, self.batch_size, self.source.dynamic_batch)
+
+    def _time(self, entry: ExportFormat, draft: Path, report: ExportReport) -> ExportReport:
+        """Add the time of one batch with one and with two threads."""
+        batch = self.source.example[: self.batch_size].numpy()
+        one, two = (
+            benchmark(entry.load(draft, threads), batch, self.warmup, self.runs, threads).median_ms
+            for threads in (1, 2)
+        )
+        return replace(report, ms_1_thread=one, ms_2_threads=two)
+
+
+def _check_images(images: Tensor, labels: Tensor | None, input_size: int) -> None:
+    expected = f"float32 images of shape (N, C, {input_size}, {input_size}) with N >= 2"
+    found = f"{images.dtype} {tuple(images.shape)}"
+    if images.dtype != torch.float32 or tuple(images.shape[2:]) != (input_size, input_size):
+        raise UserError(f"Export needs {expected}, found {found}.")
+    if len(images) < 2:
+        raise UserError(f"Export needs {expected} to compare outputs, found {found}.")
+    if not torch.isfinite(images).all():
+        raise UserError("The images for the export check contain NaN or infinite pixels.")
+    if labels is not None and tuple(labels.shape) != (len(images),):
+        raise UserError(
+            f"Export got {len(images)} images but labels of shape {tuple(labels.shape)}."
+        )
+
+
+def _reference_logits(model: nn.Module, images: Tensor) -> np.ndarray:
+    """Logits of an eval-mode copy of ``model`` on the CPU, without any folding."""
+    reference = copy.deepcopy(model).eval().to(device="cpu", dtype=torch.float32)
+    size = f"{images.shape[2]}x{images.shape[3]}"
+    try:
+        with torch.inference_mode():
+            logits = torch.cat([reference(batch) for batch in images.split(32)])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The model cannot take images of {size} px: {_first_line(error)}"
+        ) from error
+    if not torch.isfinite(logits).all():
+        raise UserError(
+            "The model's outputs are not finite on the given images: check its weights."
+        )
+    return logits.numpy()
+
+
+def _writable_folder(path: str | Path) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to the export folder '{folder}': {error.strerror}."
+        ) from None
+
+
+def _write_report(reports: list[ExportReport], path: Path) -> None:
+    try:
+        write_json(reports, path)
+    except OSError as error:
+        raise UserError(f"Cannot write '{path}': {error.strerror}.") from None
+
+
+def _first_line(error: BaseException) -> str:
+    """Exporters' messages run to pages; the first line says what happened."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

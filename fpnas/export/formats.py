@@ -1,0 +1,98 @@
+"""The table of export formats. The command line, the checks and the documentation all read it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fpnas.errors import ConfigError, did_you_mean
+from fpnas.export import onnx, pt2, torchscript
+from fpnas.export.parity import Tolerance
+from fpnas.export.source import ExportSource, Runner
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One format.
+
+    ``suffix``: of the file name, with its dot.
+    ``export(source, path)`` writes one self-contained file at ``path`` or raises.
+    ``load(path, threads)`` returns a function from images to logits, both float32 NumPy arrays.
+    ``read_metadata(path)`` returns the metadata in the file.
+    ``usage``: a line of Python that runs ``{file}`` on ``images``.
+    ``modules``: what must be importable; ``extra``: the extra of fpnas that installs it.
+    ``tolerance``: how far outputs may deviate from the PyTorch model's.
+    """
+
+    name: str
+    description: str
+    suffix: str
+    export: Callable[[ExportSource, Path], None]
+    load: Callable[[Path, int], Runner]
+    read_metadata: Callable[[Path], dict[str, str]]
+    usage: str
+    modules: tuple[str, ...] = ()
+    extra: str = ""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+    def missing_modules(self) -> list[str]:
+        """Needed modules that are not installed."""
+        return [name for name in self.modules if importlib.util.find_spec(name) is None]
+
+    def usage_of(self, file: Path) -> str:
+        """The line of Python that runs ``file``."""
+        return self.usage.format(file=str(file))
+
+
+EXPORT_FORMATS: dict[str, ExportFormat] = {
+    entry.name: entry
+    for entry in (
+        ExportFormat(
+            name="onnx",
+            description=f"ONNX, opset {onnx.OPSET}, float32; for ONNX Runtime and most toolchains",
+            suffix=".onnx",
+            export=onnx.export,
+            load=onnx.load,
+            read_metadata=onnx.read_metadata,
+            usage='onnxruntime.InferenceSession("{file}").run(["logits"], {{"images": images}})[0]',
+            modules=("onnx", "onnxscript", "onnxruntime"),
+            extra="export",
+        ),
+        ExportFormat(
+            name="torchscript",
+            description="TorchScript, traced and frozen; legacy, for LibTorch and PyTorch Mobile",
+            suffix=".torchscript.pt",
+            export=torchscript.export,
+            load=torchscript.load,
+            read_metadata=torchscript.read_metadata,
+            usage='torch.jit.load("{file}")(torch.from_numpy(images)).numpy()',
+        ),
+        ExportFormat(
+            name="pt2",
+            description="program of torch.export, the successor of TorchScript",
+            suffix=".pt2",
+            export=pt2.export,
+            load=pt2.load,
+            read_metadata=pt2.read_metadata,
+            usage='torch.export.load("{file}").module()(torch.from_numpy(images)).numpy()',
+        ),
+    )
+}
+
+
+def get_formats(names: Iterable[str]) -> list[ExportFormat]:
+    """The formats called ``names``, each once, in that order.
+
+    Raises ConfigError, which lists the valid names, on an unknown name and on an empty list.
+    """
+    names = list(dict.fromkeys(names))
+    valid = ", ".join(EXPORT_FORMATS)
+    if not names:
+        raise ConfigError(f"No export format given. Valid: {valid}.")
+    for name in names:
+        if name not in EXPORT_FORMATS:
+            hint = did_you_mean(name, EXPORT_FORMATS)
+            raise ConfigError(f"Unknown export format '{name}'.{hint} Valid: {valid}.")
+    return [EXPORT_FORMATS[name] for name in names]

@@ -1,0 +1,78 @@
+"""ONNX: one self-contained file, made by the dynamo exporter and run by ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fpnas.export.source import ExportSource, Runner
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+# What the exporter writes without a version conversion; run by ONNX Runtime 1.14 and later.
+OPSET = 18
+INPUT = "images"
+OUTPUT = "logits"
+
+
+def export(source: ExportSource, path: Path) -> None:
+    """Write ``path`` with input ``images`` and output ``logits``.
+
+    The graph has passed shape inference and the full check of ``onnx.checker``. Raises whatever
+    the exporter or the checker finds.
+    """
+    import onnx
+
+    program = torch.onnx.export(
+        source.model,
+        (source.example,),
+        dynamo=True,
+        external_data=False,  # otherwise the weights go to a second file
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=source.dynamic_shapes,
+        verbose=False,
+    )
+    proto = program.model_proto
+    _strip_traces(proto)
+    del proto.graph.value_info[:]  # lists the weights, too; inference restores what is needed
+    proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    onnx.helper.set_model_props(proto, dict(source.metadata))
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, str(path))
+
+
+def load(path: Path, threads: int = 1) -> Runner:
+    """An ONNX Runtime session on the CPU with ``threads`` threads, as a function of the images."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return session.run([OUTPUT], {INPUT: images})[0]
+
+    return run
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata that :func:`export` wrote."""
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+
+
+def _strip_traces(proto: ModelProto) -> None:
+    """Remove the exporter's notes: stack traces with local paths, half the size of small files."""
+    graph = proto.graph
+    for item in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")

@@ -1,0 +1,45 @@
+"""PT2: the program of torch.export, PyTorch's successor of TorchScript."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fpnas.export.source import ExportSource, Runner
+
+METADATA_FILE = "metadata.json"
+
+
+def export(source: ExportSource, path: Path) -> None:
+    """Write the exported program to ``path``, metadata as the extra file ``metadata.json``."""
+    program = torch.export.export(
+        source.model, (source.example,), dynamic_shapes=source.dynamic_shapes, strict=False
+    )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names local paths
+    extra = {METADATA_FILE: json.dumps(dict(source.metadata))}
+    buffer = io.BytesIO()  # PyTorch's own file writer aborts the process on a full disk
+    torch.export.save(program, buffer, extra_files=extra)
+    path.write_bytes(buffer.getbuffer())
+
+
+def load(path: Path, threads: int = 1) -> Runner:
+    """The program as a function of the images; ``threads`` as in the torchscript module."""
+    program = torch.export.load(str(path)).module()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return program(torch.from_numpy(images)).numpy()
+
+    return run
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata that :func:`export` wrote."""
+    extra = {METADATA_FILE: ""}
+    torch.export.load(str(path), extra_files=extra)
+    return json.loads(extra[METADATA_FILE])

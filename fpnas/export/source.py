@@ -1,0 +1,68 @@
+"""What every exporter starts from: the prepared network, an example input and the metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import fpnas
+from fpnas.export.fold import fold_bn
+
+# Takes images (N, C, S, S) as float32 and returns logits (N, num_classes) as float32.
+Runner = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """Input of an exporter. Exporters read it and leave it as it is.
+
+    ``model``: eval mode, CPU, float32, BatchNorm folded, no gradients.
+    ``example``: float32 (B, C, S, S); B is the batch size of the exported file, or at least 2 when
+    ``dynamic_batch`` (torch.export takes a batch of 1 for a constant).
+    ``metadata``: goes into the file as text.
+    """
+
+    model: nn.Module
+    example: Tensor
+    metadata: Mapping[str, str]
+    dynamic_batch: bool = False
+
+    @property
+    def dynamic_shapes(self) -> tuple[dict[int, Any]] | None:
+        """The argument of that name of torch.export and torch.onnx: axis 0 of the images."""
+        return ({0: torch.export.Dim("batch")},) if self.dynamic_batch else None
+
+
+def prepare_source(
+    model: nn.Module,
+    images: Tensor,
+    metadata: Mapping[str, Any],
+    batch_size: int,
+    dynamic_batch: bool,
+) -> ExportSource:
+    """Fold the BatchNorms of a copy of ``model`` and take the example from ``images``."""
+    folded = fold_bn(model).to(
+        device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format
+    )
+    folded.requires_grad_(False)
+    count = max(2, batch_size) if dynamic_batch else batch_size
+    example = images[torch.arange(count) % len(images)].contiguous()
+    return ExportSource(folded, example, _complete_metadata(model, metadata), dynamic_batch)
+
+
+def _complete_metadata(model: nn.Module, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """``metadata`` as text (JSON unless it is text already), with version and architecture."""
+    complete: dict[str, Any] = {"fpnas_version": fpnas.__version__}
+    if hasattr(model, "arch"):
+        complete["architecture"] = model.arch.to_yaml()
+    complete.update(metadata)
+    return {
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in complete.items()
+    }

@@ -1,0 +1,61 @@
+"""The exporters on our own networks: every activation, every number of splits, a skip."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from export_nets import SIZE, calibrate, smooth_images
+from torch import nn
+
+from fpnas.archs import Architecture, get_arch
+from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, SkipSpec
+from fpnas.export import EXPORT_FORMATS, export_model, fold_bn
+from fpnas.modeling import SearchedNet, SuperNet
+from fpnas.spaces import get_space
+
+ARCH = Architecture(
+    name="every-block",
+    input_size=SIZE,
+    stem=ConvSpec(channels=8, kernel=3, stride=2, act="hswish"),
+    stages=(
+        (MBConvSpec(8, 1, 3, 1, "relu", 0), SkipSpec(8)),
+        (MBConvSpec(16, 2, 5, 3, "swish", 1), MBConvSpec(16, 1, 3, 2, "hswish", 2)),
+        (MBConvSpec(24, 2, 3, 2, "relu", 4), SkipSpec(32)),
+    ),
+    head=HeadSpec(channels=64, num_classes=10),
+)
+
+
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+def test_every_kind_of_block_exports_to_every_format(tmp_path, images, dynamic_batch):
+    torch.manual_seed(0)
+    net = calibrate(SearchedNet(ARCH, dropout=0.2, drop_path=0.2))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fold_bn(net).modules())
+    reports = export_model(
+        net, tmp_path, EXPORT_FORMATS, SIZE, images, dynamic_batch=dynamic_batch, warmup=0, runs=1
+    )
+    for report in reports:
+        assert report.status == "ok", f"{report.format}: {report.message}"
+        metadata = EXPORT_FORMATS[report.format].read_metadata(report.file)
+        assert Architecture.from_yaml(metadata["architecture"]) == ARCH
+
+
+def test_network_extracted_from_a_supernet_exports(tmp_path):
+    torch.manual_seed(0)
+    space = get_space("FP-NAS-Mini++").at(num_classes=10)
+    supernet = SuperNet(space)
+    net = supernet.extract(space.sample(1, torch.Generator().manual_seed(3))[0])
+    calibrate(net)
+    size = space.input_size
+    images = nn.functional.interpolate(smooth_images(4, seed=2), size, mode="bilinear")
+    (report,) = export_model(net, tmp_path, ["torchscript"], size, images, warmup=0, runs=1)
+    assert report.status == "ok", report.message
+
+
+def test_named_architecture_exports(tmp_path, images):
+    torch.manual_seed(0)
+    net = calibrate(SearchedNet(get_arch("fbnetv2_f1")))
+    formats = ["onnx", "torchscript"]
+    for report in export_model(net, tmp_path, formats, SIZE, images, warmup=0, runs=1):
+        assert report.status == "ok", f"{report.format}: {report.message}"
+        assert report.top1_agreement == 100.0
