@@ -1,0 +1,29 @@
+"""The probabilistic search: distributions, estimators, budgets, and searches on any evaluator."""
+
+from fpnas.search.budget import BudgetSolution, most_probable_within
+from fpnas.search.distribution import (
+    ArchitectureDistribution,
+    FactorizedDistribution,
+    JointDistribution,
+)
+from fpnas.search.estimator import ESTIMATORS, Estimator
+from fpnas.search.result import Candidate, SearchResult
+from fpnas.search.sampling import AdaptiveSampling, FixedSampling
+from fpnas.search.search import search
+from fpnas.search.searcher import ArchitectureSearcher
+
+__all__ = [
+    "ESTIMATORS",
+    "AdaptiveSampling",
+    "ArchitectureDistribution",
+    "ArchitectureSearcher",
+    "BudgetSolution",
+    "Candidate",
+    "Estimator",
+    "FactorizedDistribution",
+    "FixedSampling",
+    "JointDistribution",
+    "SearchResult",
+    "most_probable_within",
+    "search",
+]

@@ -1,0 +1,171 @@
+"""Random search and regularised evolution, with the samples counted as in a learned search."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fpnas.errors import BudgetError, UserError
+from fpnas.search.budget import Cost, check_reachable, evaluate_cost
+from fpnas.search.objective import check_log_likelihoods
+from fpnas.search.search import Evaluate
+from fpnas.spaces.space import SearchSpace
+
+# Rounds of draws without a single architecture within budget after which sampling gives up.
+_MAX_EMPTY_ROUNDS = 1000
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """The best-rated architecture, and all that were evaluated, in order; all are within budget.
+
+    Attributes:
+        choices: the architecture found, int64 [V].
+        cost: its cost, at most the target.
+        target: the budget; inf without one.
+        evaluated: int64 [N, V].
+        log_likelihoods: float64 [N], as evaluated.
+    """
+
+    choices: Tensor
+    cost: float
+    target: float
+    evaluated: Tensor
+    log_likelihoods: Tensor
+
+    @property
+    def num_samples(self) -> int:
+        """Architectures evaluated in the whole search."""
+        return len(self.evaluated)
+
+    def top(self, m: int) -> tuple[Tensor, Tensor]:
+        """The ``m`` best-rated evaluations, int64 [m, V], and their log-likelihoods [m]."""
+        values, order = self.log_likelihoods.sort(descending=True, stable=True)
+        return self.evaluated[order[:m]], values[:m]
+
+
+def random_search(
+    space: SearchSpace,
+    evaluate: Evaluate,
+    cost: Cost | None = None,
+    target: float | None = None,
+    *,
+    num_samples: int,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> BaselineResult:
+    """Evaluate ``num_samples`` uniform draws from the architectures within budget.
+
+    Arguments and errors as in :func:`~fpnas.search.search.search`; ``evaluate`` is called with
+    ``batch_size`` architectures at a time.
+    """
+    within = _WithinBudget(space, cost, target, seed)
+    _check_positive(num_samples=num_samples, batch_size=batch_size)
+    choices = within.sample(num_samples)
+    rated = [check_log_likelihoods(evaluate(b), b) for b in choices.split(batch_size)]
+    return within.best(choices, torch.cat(rated))
+
+
+def regularized_evolution(
+    space: SearchSpace,
+    evaluate: Evaluate,
+    cost: Cost | None = None,
+    target: float | None = None,
+    *,
+    num_samples: int,
+    population: int = 50,
+    tournament: int = 10,
+    seed: int = 0,
+) -> BaselineResult:
+    """Aging evolution [Real et al. 2019] among the architectures within budget.
+
+    The first ``population`` architectures are drawn uniformly. Each further one is the best of
+    ``tournament`` random members with one variable changed, and replaces the oldest member; a
+    mutation that exceeds the budget is made again.
+
+    Arguments and errors as in :func:`~fpnas.search.search.search`; ``evaluate`` is called with one
+    architecture at a time after the first population.
+    """
+    within = _WithinBudget(space, cost, target, seed)
+    _check_positive(num_samples=num_samples, population=population, tournament=tournament)
+    first = within.sample(min(population, num_samples))
+    rated = check_log_likelihoods(evaluate(first), first)
+    evaluated = list(zip(first, rated.tolist(), strict=True))
+    members = deque(evaluated, maxlen=population)
+    while len(evaluated) < num_samples:
+        contenders = torch.randint(len(members), (tournament,), generator=within.generator)
+        parent = max((members[i] for i in contenders.tolist()), key=lambda member: member[1])
+        child = within.mutate(parent[0])
+        rating = check_log_likelihoods(evaluate(child[None]), child[None])
+        members.append((child, float(rating)))
+        evaluated.append(members[-1])
+    choices = torch.stack([choices for choices, _ in evaluated])
+    return within.best(choices, torch.tensor([r for _, r in evaluated], dtype=torch.float64))
+
+
+class _WithinBudget:
+    """Draws and mutates architectures, rejecting those over the target."""
+
+    def __init__(
+        self, space: SearchSpace, cost: Cost | None, target: float | None, seed: int
+    ) -> None:
+        if target is not None and cost is None:
+            raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
+        self.space = space
+        self.cost = cost
+        self.target = math.inf if target is None else float(target)
+        self.generator = torch.Generator().manual_seed(seed)
+        self._cardinalities = torch.tensor(space.cardinalities)
+        self._searched = (self._cardinalities > 1).nonzero()[:, 0]
+        if target is not None:
+            check_reachable(space, cost, self.target)
+
+    def sample(self, n: int) -> Tensor:
+        """Uniform draws within budget, int64 [n, V]."""
+        found: list[Tensor] = []
+        missing, empty_rounds = n, 0
+        while missing:
+            drawn = self._keep(self.space.sample(max(64, missing), self.generator))[:missing]
+            found.append(drawn)
+            missing -= len(drawn)
+            empty_rounds = 0 if len(drawn) else empty_rounds + 1
+            if empty_rounds == _MAX_EMPTY_ROUNDS:
+                raise BudgetError(
+                    f"Hardly any architecture costs at most {self.target:,.6g}: none among "
+                    f"{64 * empty_rounds} uniform draws. Raise the target."
+                )
+        return torch.cat(found)
+
+    def mutate(self, parent: Tensor) -> Tensor:
+        """``parent`` with one variable changed, within budget; unchanged if no change fits."""
+        for _ in range(_MAX_EMPTY_ROUNDS if len(self._searched) else 0):
+            child = parent.clone()
+            column = self._searched[
+                torch.randint(len(self._searched), (), generator=self.generator)
+            ]
+            size = int(self._cardinalities[column])
+            shift = torch.randint(1, size, (), generator=self.generator)
+            child[column] = (child[column] + shift) % size
+            if len(self._keep(child[None])):
+                return child
+        return parent.clone()
+
+    def best(self, choices: Tensor, log_likelihoods: Tensor) -> BaselineResult:
+        best = choices[log_likelihoods.argmax()]
+        cost = 0.0 if self.cost is None else float(evaluate_cost(self.cost, best[None]))
+        return BaselineResult(best, cost, self.target, choices, log_likelihoods)
+
+    def _keep(self, choices: Tensor) -> Tensor:
+        if self.cost is None:
+            return choices
+        return choices[evaluate_cost(self.cost, choices) <= self.target]
+
+
+def _check_positive(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, found {value}.")

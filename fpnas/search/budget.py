@@ -1,0 +1,215 @@
+"""The budget as a promise: the most probable architecture whose cost is at most the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fpnas.errors import BudgetError, UserError
+from fpnas.search.distribution import ArchitectureDistribution
+from fpnas.spaces.space import SearchSpace
+
+# cost(choices[K, V]) -> [K]: FLOPs, params, milliseconds, ...; any real dtype, lower is cheaper.
+Cost = Callable[[Tensor], Tensor]
+
+_EXHAUSTIVE = 2**14  # spaces up to this size are enumerated to find their range of cost
+_BISECTIONS = 24
+_RANDOM_STARTS = 4
+
+
+@dataclass(frozen=True)
+class BudgetSolution:
+    """An architecture within budget, and what is known about better ones.
+
+    Attributes:
+        choices: int64 [V].
+        cost: its cost, at most the target.
+        log_prob: its log-probability.
+        proven: no architecture within budget is more probable.
+        log_prob_bound: no architecture within budget has a larger log-probability than this. Equals
+            ``log_prob`` if ``proven``, otherwise the point at which the enumeration stopped.
+        candidates: architectures whose cost was looked at in the enumeration.
+    """
+
+    choices: Tensor
+    cost: float
+    log_prob: float
+    proven: bool
+    log_prob_bound: float
+    candidates: int
+
+
+def evaluate_cost(cost: Cost, choices: Tensor) -> Tensor:
+    """``cost(choices)`` as float64 [K]. Raises UserError on a wrong shape and on NaN."""
+    costs = torch.as_tensor(cost(choices))
+    if costs.shape != (len(choices),):
+        raise UserError(
+            f"cost(choices) must return one number for each of {len(choices)} architectures, "
+            f"found shape {tuple(costs.shape)}."
+        )
+    costs = costs.detach().double()
+    if costs.isnan().any():
+        row = choices[costs.isnan().nonzero()[0, 0]].tolist()
+        raise UserError(f"cost(choices) is NaN for the architecture {row}.")
+    return costs
+
+
+def most_probable_within(
+    distribution: ArchitectureDistribution,
+    cost: Cost,
+    target: float,
+    max_candidates: int = 100_000,
+) -> BudgetSolution:
+    """The most probable architecture with ``cost <= target``.
+
+    Architectures are enumerated from the most probable downwards; the first within budget is the
+    answer, proven. When ``max_candidates`` of them are all too expensive, a penalised local search
+    finds a good one within budget instead: not proven, but bounded by the probability at which the
+    enumeration stopped. ``cost`` may be any function; nothing is assumed about it.
+
+    Raises BudgetError, with the range of cost that was found, if nothing within budget is found.
+    """
+    candidates = 0
+    bound = math.inf
+    for choices, log_probs in distribution.descending():
+        costs = evaluate_cost(cost, choices)
+        fits = (costs <= target).nonzero()
+        if len(fits):
+            k = int(fits[0, 0])
+            log_prob = float(log_probs[k])
+            return BudgetSolution(
+                choices[k].clone(), float(costs[k]), log_prob, True, log_prob, candidates + k + 1
+            )
+        candidates += len(choices)
+        bound = float(log_probs[-1])
+        if candidates >= max_candidates:
+            break
+    found = None
+    if candidates < distribution.space.num_architectures:
+        found = _penalised_search(distribution, cost, target)
+    if found is None:
+        raise _unreachable(target, *cost_range(distribution.space, cost))
+    choices = distribution.choices_of(found[None])[0]
+    with torch.no_grad():
+        log_prob = float(distribution.log_prob(choices[None]))
+    spent = float(evaluate_cost(cost, choices[None]))
+    return BudgetSolution(choices, spent, log_prob, False, bound, candidates)
+
+
+def check_reachable(space: SearchSpace, cost: Cost, target: float) -> None:
+    """Raise UserError unless ``target`` is positive, BudgetError unless something costs no more."""
+    if not (math.isfinite(target) and target > 0):
+        raise UserError(f"The target cost must be a positive number, found {target}.")
+    # Uniform samples settle nearly every sensible target at once.
+    probes = space.sample(256, torch.Generator().manual_seed(0))
+    if not (evaluate_cost(cost, probes) <= target).any():
+        lowest, highest = cost_range(space, cost)
+        if lowest > target:
+            raise _unreachable(target, lowest, highest)
+
+
+def cost_range(space: SearchSpace, cost: Cost) -> tuple[float, float]:
+    """The smallest and the largest cost found in the space.
+
+    Exact for spaces of up to 2^14 architectures; otherwise by coordinate descent and ascent from a
+    few starts, exact when cost rises or falls in each variable by itself.
+    """
+    if space.num_architectures <= _EXHAUSTIVE:
+        axes = [torch.arange(c) for c in space.cardinalities]
+        costs = evaluate_cost(cost, torch.cartesian_prod(*axes).reshape(-1, len(axes)))
+        return float(costs.min()), float(costs.max())
+    lowest = min(_descend(space, cost, start, sign=1) for start in _starts(space))
+    highest = max(-_descend(space, cost, start, sign=-1) for start in _starts(space))
+    return lowest, highest
+
+
+def _starts(space: SearchSpace) -> list[Tensor]:
+    ends = torch.stack([torch.zeros_like(c := torch.tensor(space.cardinalities)), c - 1])
+    random = space.sample(_RANDOM_STARTS, torch.Generator().manual_seed(0))
+    return list(torch.cat([ends, random]))
+
+
+def _descend(space: SearchSpace, cost: Cost, start: Tensor, sign: int) -> float:
+    """Smallest ``sign * cost`` that single changes reach from ``start``."""
+    current, lowest = start, math.inf
+    while True:
+        around = _neighbours(current, space.cardinalities)
+        costs = sign * evaluate_cost(cost, around)
+        k = int(costs.argmin())
+        if not float(costs[k]) < lowest:
+            return lowest
+        current, lowest = around[k], float(costs[k])
+
+
+def _neighbours(row: Tensor, sizes: Sequence[int]) -> Tensor:
+    """All rows that differ from ``row`` in at most one entry, int64 [sum(sizes), len(sizes)]."""
+    changed = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    rows = row.repeat(len(changed), 1)
+    rows[torch.arange(len(changed)), changed] = torch.cat([torch.arange(n) for n in sizes])
+    return rows
+
+
+def _penalised_search(
+    distribution: ArchitectureDistribution, cost: Cost, target: float
+) -> Tensor | None:
+    """Indices [F] of a probable architecture within budget, or None.
+
+    Coordinate ascent on log P - price * cost / target, with the price found by bisection, starting
+    at the mode; everything within budget that it comes across is a candidate. At last the best
+    candidate is improved as long as a single change within budget makes it more probable.
+    """
+    with torch.no_grad():
+        log_probs = distribution.factor_log_probs()
+    best: Tensor | None = None
+    best_log_prob = -math.inf
+
+    def step(indices: Tensor, price: float) -> tuple[Tensor, float, bool]:
+        """The best neighbour at this price, its score, and whether it is within budget."""
+        nonlocal best, best_log_prob
+        around = _neighbours(indices, distribution.factor_sizes)
+        scores = log_probs.t().gather(0, around).sum(dim=1)
+        costs = evaluate_cost(cost, distribution.choices_of(around))
+        feasible = scores.masked_fill(costs > target, -math.inf)
+        k = int(feasible.argmax())
+        if feasible[k] > best_log_prob:
+            best, best_log_prob = around[k], float(feasible[k])
+        penalised = scores - price * costs / target
+        k = int(penalised.argmax())
+        return around[k], float(penalised[k]), bool(costs[k] <= target)
+
+    def ascend(indices: Tensor, price: float) -> tuple[Tensor, bool]:
+        score = -math.inf
+        while True:
+            neighbour, neighbour_score, fits = step(indices, price)
+            if neighbour_score <= score + 1e-12:
+                return indices, fits
+            indices, score = neighbour, neighbour_score
+
+    indices = log_probs.argmax(dim=1)
+    low, high, fits = 0.0, 1.0, False
+    for _ in range(_BISECTIONS):  # a price that is high enough
+        indices, fits = ascend(indices, high)
+        if fits:
+            break
+        low, high = high, high * 4
+    for _ in range(_BISECTIONS if fits else 0):
+        middle = (low + high) / 2
+        indices, fits = ascend(indices, middle)
+        low, high = (low, middle) if fits else (middle, high)
+
+    improved = -math.inf
+    while best is not None and best_log_prob > improved:
+        improved = best_log_prob
+        step(best, price=0.0)
+    return best
+
+
+def _unreachable(target: float, lowest: float, highest: float) -> BudgetError:
+    return BudgetError(
+        f"No architecture was found within the target cost {target:,.6g}; "
+        f"costs in this space range from {lowest:,.6g} to {highest:,.6g}."
+    )

@@ -1,0 +1,251 @@
+"""A whole search: from a config to an architecture, with its files and its report."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fpnas.config import CfgNode
+from fpnas.data import TestLoader, TrainLoader, build_dataset, split_halves
+from fpnas.engine import (
+    CheckpointHook,
+    EvalHook,
+    HookBase,
+    InterruptHook,
+    IterationTimer,
+    LRSchedulerHook,
+    PeriodicWriter,
+    default_setup,
+)
+from fpnas.errors import BudgetError, ConfigError, did_you_mean
+from fpnas.evaluation import evaluate
+from fpnas.modeling import SuperNet, recalibrate_bn
+from fpnas.report import write_search_report
+from fpnas.search.result import SearchResult
+from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
+from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.search.trainer import SearchTrainer
+from fpnas.solver import SharedSGD, build_schedule
+from fpnas.spaces import NetworkSpace, get_space
+from fpnas.utils import comm
+from fpnas.utils.checkpoint import Checkpointer, load_weights
+from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
+
+logger = logging.getLogger(__name__)
+
+COSTS = ("flops", "params")
+
+# SEARCH.DISTRIBUTION -> the distribution of the first steps
+_FIRST_DISTRIBUTION = {"joint": "joint", "factorized": "factorized", "mixed": "factorized"}
+_SAMPLING = ("adaptive", "fixed")
+_SHOWN_SCALARS = ("entropy", "num_samples", "expected_cost", "mode_cost")
+
+
+def run_search(cfg: CfgNode, resume: bool = False) -> SearchResult:
+    """Search as ``cfg`` says and return what was found.
+
+    Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json (a line for each step), checkpoints
+    and, at the end, search_result.pth and .yaml, architecture.yaml and report.html. Call it in every
+    process. Raises a UserError on wrong input, before anything is written.
+
+    Args:
+        cfg: the config; SEARCH, SOLVER and DATA are read.
+        resume: go on from the last checkpoint in OUTPUT_DIR.
+    """
+    setup = _Setup.from_cfg(cfg)
+    default_setup(cfg, argparse.Namespace(resume=resume))
+    trainer = _build_trainer(setup)
+    checkpointer = Checkpointer(
+        trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), trainer=trainer
+    )
+    trainer.register_hooks(_build_hooks(setup, trainer, checkpointer))
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    trainer.train(trainer.steps_done, setup.max_iter)
+    result = trainer.searcher.result(cfg.SEARCH.TOP_M)
+    logger.info(
+        "Found an architecture of %.4g %s (target %.4g) with %d samples",
+        *(result.cost, cfg.SEARCH.COST, cfg.SEARCH.TARGET, result.num_samples),
+    )
+    if comm.is_main_process():
+        _write_result(setup, result)
+    comm.synchronize()
+    return result
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What a search needs from its config and its data; making it writes nothing."""
+
+    cfg: CfgNode
+    space: NetworkSpace
+    num_classes: int
+    sampling: Sampling
+    train_loader: TrainLoader
+    val_loader: TrainLoader
+    val_images: TestLoader
+    max_iter: int
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> _Setup:
+        """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
+        _check_config(cfg)
+        space, sampling = get_space(cfg.SEARCH.SPACE), _build_sampling(cfg)
+        images = build_dataset(cfg, "train")
+        num_classes = len(images.classes)
+        space = space.at(
+            cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE,
+            cfg.SEARCH.COST_NUM_CLASSES or num_classes,
+        )
+        _check_target(space, cfg)
+        halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
+        train_half, val_half = (images.subset(half) for half in halves)
+        ranks = (comm.get_rank(), comm.get_world_size())
+        train_loader = TrainLoader(train_half, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *ranks)
+        return cls(
+            cfg=cfg,
+            space=space,
+            num_classes=num_classes,
+            sampling=sampling,
+            train_loader=train_loader,
+            val_loader=TrainLoader(
+                val_half, cfg, cfg.SEARCH.VAL_BATCH_SIZE, cfg.SEED + 1, *ranks, augment=False
+            ),
+            val_images=TestLoader(val_half, cfg, cfg.TEST.BATCH_SIZE, *ranks),
+            max_iter=cfg.SOLVER.EPOCHS * len(train_loader),
+        )
+
+    def iterations(self, epochs: float) -> int:
+        """Steps in so many epochs."""
+        return round(epochs * len(self.train_loader))
+
+    def score(self, supernet: SuperNet, choices: Tensor) -> dict[str, float]:
+        """Accuracy on the whole validation half, with the supernet's weights."""
+        network = supernet.extract(choices)
+        device = comm.get_device()
+        batches = itertools.islice(self.train_loader.iterate(), self.cfg.SEARCH.BN_BATCHES)
+        recalibrate_bn(network, (images.to(device) for images, _ in batches))
+        scores = evaluate(network, self.val_images, device)
+        return {f"mode_{name}": value for name, value in scores.items()}
+
+
+def _check_config(cfg: CfgNode) -> None:
+    _check_choice("SEARCH.COST", cfg.SEARCH.COST, COSTS)
+    _check_choice("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, _FIRST_DISTRIBUTION)
+    _check_choice("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, _SAMPLING)
+    _check_choice("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
+    if not 0 <= cfg.SEARCH.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS:
+        raise ConfigError(
+            f"SEARCH.WARMUP_EPOCHS must be at least 0 and below SOLVER.EPOCHS "
+            f"({cfg.SOLVER.EPOCHS}), found {cfg.SEARCH.WARMUP_EPOCHS}."
+        )
+
+
+def _check_choice(key: str, value: str, valid: Iterable[str]) -> None:
+    if value not in valid:
+        raise ConfigError(
+            f"{key} is '{value}'.{did_you_mean(value, valid)} Valid: {', '.join(valid)}."
+        )
+
+
+def _check_target(space: NetworkSpace, cfg: CfgNode) -> None:
+    lowest, highest = space.cost_range(cfg.SEARCH.COST)
+    if cfg.SEARCH.TARGET < lowest:
+        raise BudgetError(
+            f"SEARCH.TARGET is {cfg.SEARCH.TARGET:.6g} {cfg.SEARCH.COST}, less than any architecture "
+            f"of {space.name} costs. Reachable at {space.input_size} px and {space.num_classes} "
+            f"classes: {lowest:.6g} to {highest:.6g}."
+        )
+
+
+def _build_sampling(cfg: CfgNode) -> Sampling:
+    if cfg.SEARCH.SAMPLING == "fixed":
+        return FixedSampling(cfg.SEARCH.NUM_SAMPLES)
+    return AdaptiveSampling(cfg.SEARCH.LAMBDA)
+
+
+def _build_trainer(setup: _Setup) -> SearchTrainer:
+    cfg = setup.cfg
+    supernet = SuperNet(setup.space, setup.num_classes, cfg.SEARCH.SHARING).to(comm.get_device())
+    if cfg.SOLVER.CHANNELS_LAST:
+        supernet = supernet.to(memory_format=torch.channels_last)
+    optimizer = SharedSGD(
+        supernet.store,
+        lr=cfg.SOLVER.LR,
+        momentum=cfg.SOLVER.MOMENTUM,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        nesterov=cfg.SOLVER.NESTEROV,
+    )
+    searcher = ArchitectureSearcher(
+        setup.space,
+        getattr(setup.space, cfg.SEARCH.COST),
+        cfg.SEARCH.TARGET,
+        estimator=cfg.SEARCH.ESTIMATOR,
+        sampling=setup.sampling,
+        distribution=_FIRST_DISTRIBUTION[cfg.SEARCH.DISTRIBUTION],
+        beta=cfg.SEARCH.BETA,
+        lr=cfg.SEARCH.ALPHA_LR,
+        seed=cfg.SEED,
+    )
+    is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
+    return SearchTrainer(
+        supernet,
+        optimizer,
+        searcher,
+        setup.train_loader,
+        setup.val_loader,
+        warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
+        joint_iteration=setup.iterations(cfg.SEARCH.JOINT_EPOCH) if is_mixed else None,
+        likelihood_scale=cfg.SEARCH.LIKELIHOOD_SCALE,
+        clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
+        channels_last=cfg.SOLVER.CHANNELS_LAST,
+        amp=cfg.SOLVER.AMP,
+    )
+
+
+def _build_hooks(
+    setup: _Setup, trainer: SearchTrainer, checkpointer: Checkpointer
+) -> list[HookBase | None]:
+    cfg, output_dir = setup.cfg, Path(setup.cfg.OUTPUT_DIR)
+
+    def score_mode() -> dict[str, float]:
+        return setup.score(trainer.supernet, trainer.searcher.distribution.mode())
+
+    save = CheckpointHook(
+        checkpointer, setup.iterations(cfg.CHECKPOINT.PERIOD), cfg.CHECKPOINT.KEEP
+    )
+    summaries = [MetricPrinter(setup.max_iter, _SHOWN_SCALARS)]
+    if cfg.LOG.TENSORBOARD:
+        summaries.append(TensorBoardWriter(output_dir / "tensorboard"))
+    return [
+        IterationTimer(),
+        LRSchedulerHook(trainer.optimizer, build_schedule(cfg, len(setup.train_loader))),
+        EvalHook(setup.iterations(cfg.TEST.PERIOD), score_mode),
+        # The learning of a distribution is looked at step by step, hence a line for each.
+        PeriodicWriter(
+            [
+                JSONWriter(output_dir / "metrics.json"),
+                ProgressBar(setup.max_iter, _SHOWN_SCALARS),
+            ],
+            period=1,
+        ),
+        PeriodicWriter(summaries, cfg.LOG.PERIOD),
+        save,
+        InterruptHook(save.save),
+    ]
+
+
+def _write_result(setup: _Setup, result: SearchResult) -> None:
+    output_dir = Path(setup.cfg.OUTPUT_DIR)
+    result.save(output_dir / "search_result.pth")
+    name = f"{setup.space.name}-{setup.cfg.SEARCH.TARGET / 1e6:g}M".lower()
+    setup.space.architecture(result.choices, name).save(output_dir / "architecture.yaml")
+    report = write_search_report(output_dir)
+    logger.info("Architecture: %s. Report: %s", output_dir / "architecture.yaml", report)

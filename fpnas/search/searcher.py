@@ -1,0 +1,291 @@
+"""The step of a search as ask and tell: draw architectures, take their likelihoods, update alpha.
+
+It knows no network and no loop. :func:`fpnas.search.search` drives it with a function that rates
+architectures; a supernet search drives it with validation batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fpnas.errors import CheckpointError, UnknownNameError, UserError, did_you_mean
+from fpnas.search.budget import (
+    BudgetSolution,
+    Cost,
+    check_reachable,
+    evaluate_cost,
+    most_probable_within,
+)
+from fpnas.search.distribution import (
+    DISTRIBUTIONS,
+    ArchitectureDistribution,
+    FactorizedDistribution,
+    JointDistribution,
+)
+from fpnas.search.estimator import Estimator, get_estimator
+from fpnas.search.objective import (
+    check_log_likelihoods,
+    hinge_cost,
+    importance_weights,
+    surrogate_loss,
+)
+from fpnas.search.result import Candidate, SearchResult
+from fpnas.search.sampling import AdaptiveSampling, Sampling
+from fpnas.spaces.space import SearchSpace
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Architectures handed out by ``ask`` that wait for their likelihoods."""
+
+    choices: Tensor  # int64 [K, V]
+    hinge: Tensor  # float64 [K]
+    scalars: dict[str, float]
+
+
+class ArchitectureSearcher:
+    """Learns P(A | alpha) from the log-likelihoods of the architectures that it asks for.
+
+    Every step is ``choices = searcher.ask()`` and ``searcher.tell(choices, log_likelihoods)``, or
+    ``searcher.discard()`` in a warm-up.
+    Alpha follows equation 7 with Adam at a constant learning rate.
+
+    ``history`` holds these scalars of every step. They describe the distribution that the step's
+    samples were drawn from, hence the state before the step's update:
+
+    - ``entropy``: nats, exact.
+    - ``num_samples``: architectures K evaluated.
+    - ``expected_cost``: mean cost of the K architectures first drawn, before any is redrawn; an
+      unbiased estimate of the expected cost under the distribution.
+    - ``mode_cost``: cost of the most probable architecture.
+    - ``redraws``: architectures drawn in place of some over the target.
+    - ``over_target``: evaluated architectures that are over the target.
+    - ``log_likelihood``: mean over the K evaluated architectures.
+
+    Args:
+        space: what is searched.
+        cost: ``cost(choices[K, V]) -> [K]``, positive, same units as ``target``. None: no cost.
+        target: the budget, an upper limit of the returned architecture's cost. None: no limit.
+        estimator: "paper", "budgeted" or an :class:`~fpnas.search.estimator.Estimator`.
+        sampling: number of samples a step. None: :func:`default_sampling`.
+        distribution: "joint" or "factorized" (see :meth:`convert_to_joint`).
+        beta: coefficient of the cost share in equation 7.
+        lr: Adam's constant learning rate for alpha.
+        seed: of the sampled architectures.
+
+    Raises UserError on arguments that cannot be used, BudgetError on an unreachable target.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        cost: Cost | None = None,
+        target: float | None = None,
+        *,
+        estimator: str | Estimator = "budgeted",
+        sampling: Sampling | None = None,
+        distribution: str = "factorized",
+        beta: float = 0.3,
+        lr: float = 0.016,
+        seed: int = 0,
+    ) -> None:
+        if target is not None and cost is None:
+            raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
+        if beta < 0 or lr <= 0:
+            raise UserError(f"Needs beta >= 0 and lr > 0, found beta={beta} and lr={lr}.")
+        if distribution not in DISTRIBUTIONS:
+            raise UnknownNameError(
+                f"Unknown distribution '{distribution}'."
+                f"{did_you_mean(distribution, DISTRIBUTIONS)} Valid: {', '.join(DISTRIBUTIONS)}."
+            )
+        self.space = space
+        self.target = math.inf if target is None else float(target)
+        self.estimator = get_estimator(estimator)
+        self.sampling = default_sampling(space) if sampling is None else sampling
+        self.beta = beta
+        self.lr = lr
+        self.history: dict[str, list[float]] = {}
+        self._cost = _no_cost if cost is None else cost
+        if target is not None:
+            check_reachable(space, self._cost, self.target)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._draw: _Draw | None = None
+        self._set_distribution(DISTRIBUTIONS[distribution](space))
+
+    @property
+    def iteration(self) -> int:
+        """Number of finished steps."""
+        return len(self.history.get("entropy", ()))
+
+    @torch.no_grad()
+    def ask(self, num_samples: int | None = None) -> Tensor:
+        """Draw the architectures of the next step, int64 [K, V], to be rated by ``tell``.
+
+        ``num_samples`` overrides the sampling rule, for steps that are not told (a warm-up).
+        """
+        entropy = float(self.distribution.entropy())
+        if num_samples is None:
+            num_samples = max(self.estimator.min_samples, self.sampling.num_samples(entropy))
+        elif num_samples < 1:
+            raise UserError(f"ask() draws at least 1 architecture, found {num_samples}.")
+        choices = self.distribution.sample(num_samples, self._generator)
+        mode = self.distribution.mode()
+        *costs, mode_cost = evaluate_cost(self._cost, torch.cat([choices, mode[None]]))
+        costs = torch.stack(costs)
+        scalars = {
+            "entropy": entropy,
+            "num_samples": num_samples,
+            "expected_cost": float(costs.mean()),
+            "mode_cost": float(mode_cost),
+        }
+        scalars["redraws"] = self._redraw_over_target(choices, costs)
+        scalars["over_target"] = int((costs > self.target).sum())
+        self._draw = _Draw(choices, hinge_cost(costs, self.target), scalars)
+        return choices.clone()
+
+    def tell(self, choices: Tensor, log_likelihoods: Tensor) -> dict[str, float]:
+        """Update alpha with the log-likelihoods [K] of the architectures that ``ask`` returned.
+
+        Returns the scalars of the step, which are also appended to ``history``. Raises UserError on
+        other architectures than those asked for and on NaN or +inf; -inf (a failed evaluation) is
+        a likelihood of 0.
+        """
+        draw = self._draw
+        if draw is None or not torch.equal(draw.choices, choices):
+            raise UserError("tell() takes exactly the architectures that the last ask() returned.")
+        log_likelihoods = check_log_likelihoods(log_likelihoods, draw.choices)
+        weights = importance_weights(
+            log_likelihoods, draw.hinge, self.beta, self.estimator.baseline
+        )
+        self._optimizer.zero_grad()
+        surrogate_loss(self.distribution, draw.choices, weights).backward()
+        self._optimizer.step()
+        self._draw = None
+        scalars = {**draw.scalars, "log_likelihood": float(log_likelihoods.mean())}
+        for name, value in scalars.items():
+            self.history.setdefault(name, []).append(value)
+        return scalars
+
+    def discard(self) -> dict[str, float]:
+        """Forget the architectures that ``ask`` returned: a step of a warm-up leaves alpha alone.
+
+        Returns the step's scalars, without ``log_likelihood``; they do not enter ``history``.
+        """
+        if self._draw is None:
+            raise UserError("discard() follows an ask().")
+        scalars = self._draw.scalars
+        self._draw = None
+        return scalars
+
+    def convert_to_joint(self) -> None:
+        """From the factorised to the joint distribution; P and H stay, the optimizer starts afresh.
+
+        A joint distribution stays as it is.
+        """
+        if isinstance(self.distribution, FactorizedDistribution):
+            self._set_distribution(self.distribution.to_joint())
+
+    def within_budget(self) -> BudgetSolution:
+        """The most probable architecture within budget. Raises BudgetError if there is none."""
+        return most_probable_within(self.distribution, self._cost, self.target)
+
+    def result(self, top_m: int = 5) -> SearchResult:
+        """What was found so far, with the ``top_m`` most probable architectures and their costs."""
+        choices, log_probs = self.distribution.top(top_m)
+        costs = evaluate_cost(self._cost, choices)
+        solution = self.within_budget()
+        if costs[0] > self.target:
+            _logger.warning(
+                "The most probable architecture costs %.6g, over the target %.6g. Returned is %s "
+                "within budget: cost %.6g, log-probability %.3f against %.3f.",
+                costs[0],
+                self.target,
+                "the most probable one" if solution.proven else "a probable one",
+                solution.cost,
+                solution.log_prob,
+                log_probs[0],
+            )
+        return SearchResult(
+            choices=solution.choices,
+            cost=solution.cost,
+            target=self.target,
+            log_prob=solution.log_prob,
+            proven=solution.proven,
+            log_prob_bound=solution.log_prob_bound,
+            candidates=tuple(
+                Candidate(c, float(p), float(v))
+                for c, p, v in zip(choices, log_probs, costs, strict=True)
+            ),
+            distribution=copy.deepcopy(self.distribution),
+            history=copy.deepcopy(self.history),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes during a search, as tensors and plain Python values."""
+        joint = isinstance(self.distribution, JointDistribution)
+        draw = self._draw
+        return {
+            "cardinalities": list(self.space.cardinalities),
+            "distribution": "joint" if joint else "factorized",
+            "logits": self.distribution.logits.detach().clone(),
+            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
+            "generator": self._generator.get_state(),
+            "history": copy.deepcopy(self.history),
+            "draw": None
+            if draw is None
+            else {"choices": draw.choices, "hinge": draw.hinge, "scalars": dict(draw.scalars)},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue bit for bit where ``state`` was taken.
+
+        Raises CheckpointError on the state of another space.
+        """
+        if state["cardinalities"] != list(self.space.cardinalities):
+            raise CheckpointError(
+                f"The search state belongs to a space with {len(state['cardinalities'])} variables "
+                f"of {state['cardinalities']} values; space '{self.space.name}' has "
+                f"{list(self.space.cardinalities)}."
+            )
+        self._set_distribution(DISTRIBUTIONS[state["distribution"]](self.space))
+        with torch.no_grad():
+            self.distribution.logits.copy_(state["logits"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self.history = copy.deepcopy(state["history"])
+        self._draw = None if state["draw"] is None else _Draw(**state["draw"])
+
+    def _set_distribution(self, distribution: ArchitectureDistribution) -> None:
+        self.distribution = distribution
+        self._optimizer = torch.optim.Adam(distribution.parameters(), lr=self.lr)
+
+    def _redraw_over_target(self, choices: Tensor, costs: Tensor) -> int:
+        """Replace, in place, what is over the target by new draws; returns how many were made."""
+        redraws = 0
+        for _ in range(self.estimator.max_redraws):
+            over = (costs > self.target).nonzero()[:, 0]
+            if not len(over):
+                break
+            choices[over] = self.distribution.sample(len(over), self._generator)
+            costs[over] = evaluate_cost(self._cost, choices[over])
+            redraws += len(over)
+        return redraws
+
+
+def default_sampling(space: SearchSpace) -> AdaptiveSampling:
+    """The paper's lambda = 1/4, or more where that would start with fewer than 14 samples."""
+    at_least_14 = AdaptiveSampling.starting_at(14, space.num_architectures)
+    return AdaptiveSampling(max(0.25, at_least_14.lambda_))
+
+
+def _no_cost(choices: Tensor) -> Tensor:
+    return torch.zeros(len(choices))
