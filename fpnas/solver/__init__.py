@@ -1,0 +1,18 @@
+"""Optimisation of network weights: optimizers, schedules, losses, averaging."""
+
+from fpnas.solver.ema import build_ema
+from fpnas.solver.loss import ClassificationLoss, distillation_loss
+from fpnas.solver.optimizer import build_optimizer
+from fpnas.solver.options import check_solver_config
+from fpnas.solver.schedule import build_schedule
+from fpnas.solver.shared_sgd import SharedSGD
+
+__all__ = [
+    "ClassificationLoss",
+    "SharedSGD",
+    "build_ema",
+    "build_optimizer",
+    "build_schedule",
+    "check_solver_config",
+    "distillation_loss",
+]

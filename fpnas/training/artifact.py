@@ -1,0 +1,141 @@
+"""Checkpoints of a training: they say themselves what network they are and what it expects."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fpnas.archs import Architecture
+from fpnas.data import Preprocessing
+from fpnas.errors import CheckpointError
+from fpnas.modeling import SearchedNet
+from fpnas.utils.checkpoint import Checkpointer, load_weights, read_checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What must be known beside the weights.
+
+    Attributes:
+        arch: the architecture, with the number of classes of the training.
+        preprocessing: from an image to the network's input.
+        classes: names of the classes, in the order of the logits.
+    """
+
+    arch: Architecture
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Text, numbers and lists only; the keys of a checkpoint."""
+        return {
+            "architecture": self.arch.to_yaml(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "classes": list(self.classes),
+        }
+
+    @classmethod
+    def from_dict(cls, contents: Mapping[str, Any], source: str) -> Description | None:
+        """Of a checkpoint's ``contents``; None if they are weights alone.
+
+        Raises CheckpointError if the description is incomplete.
+        """
+        if "architecture" not in contents:
+            return None
+        lacking = [key for key in ("preprocessing", "classes") if key not in contents]
+        if lacking:
+            raise CheckpointError(f"'{source}' lacks {' and '.join(lacking)}.")
+        return cls(
+            Architecture.from_yaml(contents["architecture"]),
+            Preprocessing.from_dict(contents["preprocessing"]),
+            tuple(contents["classes"]),
+        )
+
+    def check_same_network(self, arch: Architecture, source: str) -> None:
+        """Raise CheckpointError if ``arch`` differs, other than in its name and input size.
+
+        Networks that differ in strides or activations have weights of the same shapes.
+        """
+        theirs = dataclasses.replace(self.arch, name=arch.name, input_size=arch.input_size)
+        if theirs != arch:
+            raise CheckpointError(
+                f"'{source}' belongs to another architecture than '{arch.name}': "
+                f"{_first_difference(theirs, arch)}."
+            )
+
+
+def _first_difference(theirs: Architecture, ours: Architecture) -> str:
+    their_blocks, our_blocks = list(theirs.named_blocks()), list(ours.named_blocks())
+    for (name, block, _), (_, own_block, _) in zip(their_blocks, our_blocks, strict=False):
+        if block != own_block:
+            return f"its {name} is {block}, that of '{ours.name}' is {own_block}"
+    return f"it has {len(their_blocks)} blocks, '{ours.name}' has {len(our_blocks)}"
+
+
+class TrainingCheckpointer(Checkpointer):
+    """A Checkpointer whose every file holds a :class:`Description`, too."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str | Path,
+        description: Description,
+        *,
+        config: str = "",
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, config=config, **checkpointables)
+        self._description = description
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """As :meth:`Checkpointer.write`, with the description."""
+        super().write(name, {**self._description.to_dict(), **data})
+
+    def load(
+        self, path: str | Path, checkpointables: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """As :meth:`Checkpointer.load`.
+
+        Raises CheckpointError, too, if the file is of another architecture or of other classes.
+        """
+        contents = super().load(path, checkpointables)
+        description = Description.from_dict(contents, str(path))
+        if description is not None:
+            description.check_same_network(self._description.arch, str(path))
+            if description.classes != self._description.classes:
+                raise CheckpointError(
+                    f"'{path}' was trained on other classes: {_shortened(description.classes)}; "
+                    f"the data has {_shortened(self._description.classes)}."
+                )
+        return contents
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)})"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNet:
+    """A network made from nothing but a checkpoint of a training, in eval mode."""
+
+    model: SearchedNet
+    description: Description
+
+
+def load_trained(path: str | Path) -> TrainedNet:
+    """The network in a checkpoint of :func:`run_training`, such as ``model_final.pth``.
+
+    Raises CheckpointError if the file cannot be read or holds weights alone.
+    """
+    description = Description.from_dict(read_checkpoint(path), str(path))
+    if description is None:
+        raise CheckpointError(
+            f"'{path}' holds weights without their architecture; give that as MODEL.ARCH."
+        )
+    model = SearchedNet(description.arch)
+    load_weights(model, path)
+    return TrainedNet(model.eval(), description)

@@ -1,0 +1,321 @@
+"""A whole training, or an evaluation: from a config to figures, with all files."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from fpnas.config import CfgNode
+from fpnas.data import ImageSet, TestLoader, TrainLoader, build_dataset, preprocessing
+from fpnas.data.seeding import derive_seed
+from fpnas.engine import (
+    BestCheckpointHook,
+    CheckpointHook,
+    EvalHook,
+    HookBase,
+    InterruptHook,
+    IterationTimer,
+    LRSchedulerHook,
+    PeriodicWriter,
+    default_setup,
+)
+from fpnas.errors import ConfigError
+from fpnas.evaluation import evaluate
+from fpnas.modeling import SearchedNet, build_model
+from fpnas.solver import (
+    ClassificationLoss,
+    build_ema,
+    build_optimizer,
+    build_schedule,
+    check_solver_config,
+)
+from fpnas.training.artifact import Description, TrainingCheckpointer, load_trained
+from fpnas.training.teacher import build_teacher
+from fpnas.training.trainer import ClassificationTrainer
+from fpnas.utils import comm
+from fpnas.utils.checkpoint import atomic_write, read_checkpoint
+from fpnas.utils.events import (
+    EventWriter,
+    JSONWriter,
+    MetricPrinter,
+    ProgressBar,
+    TensorBoardWriter,
+)
+
+logger = logging.getLogger(__name__)
+
+_TEST = "test_"
+_SHOWN_SCALARS = ("train_top1", f"{_TEST}top1")
+
+
+def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
+    """Train ``cfg.MODEL`` as ``cfg.SOLVER`` says and return the figures of its last evaluation.
+
+    Writes into OUTPUT_DIR config.yaml, log.txt, architecture.yaml, metrics.json, checkpoints,
+    result.yaml (what is returned) and report.html. ``model_final.pth`` and ``model_best.pth`` hold
+    the evaluated weights (the average, with SOLVER.EMA_DECAY) and all that :func:`load_trained`
+    needs. Call it in every process.
+
+    Args:
+        cfg: the config; MODEL, DATA, SOLVER, TEST, CHECKPOINT and LOG are read.
+        resume: go on from the last checkpoint in OUTPUT_DIR.
+
+    Returns:
+        "top1", "top5" (percent; "top5" from five classes on) and "loss" on the test images after
+        the last step, "best_top1" and "best_iteration" of model_best.pth, "flops", "params",
+        "weights" ("ema" or "last").
+
+    Raises a UserError on wrong input, before anything is written.
+    """
+    run = _Training.from_cfg(cfg, resume)
+    default_setup(cfg, argparse.Namespace(resume=resume))
+    if comm.is_main_process():
+        run.description.arch.save(Path(cfg.OUTPUT_DIR) / "architecture.yaml")
+    # Dropout and stochastic depth differ between the processes; the weights do not.
+    torch.manual_seed(derive_seed(cfg.SEED, "training", comm.get_rank()))
+    run.checkpointer.resume_or_load("", resume=resume)
+    run.trainer.train(run.trainer.steps_done, run.max_iter)
+    result = run.result()
+    if comm.is_main_process():
+        _write_result(Path(cfg.OUTPUT_DIR), result)
+    comm.synchronize()
+    return result
+
+
+def run_evaluation(cfg: CfgNode) -> dict[str, Any]:
+    """Evaluate MODEL.WEIGHTS on the test images. Writes nothing. Call it in every process.
+
+    An empty MODEL.ARCH stands for the architecture in the checkpoint. Where preprocessing or class
+    names differ from those of the training, a warning says so.
+
+    Returns "top1", "top5" (percent; from five classes on), "loss", "flops" and "params".
+
+    Raises ConfigError without weights or with a wrong number of classes, CheckpointError if weights
+    and architecture do not fit.
+    """
+    if not cfg.MODEL.WEIGHTS:
+        raise ConfigError("MODEL.WEIGHTS is empty; give the checkpoint to evaluate.")
+    images = build_dataset(cfg, "test")
+    model = _load_for_evaluation(cfg, images)
+    result = _score(_placed(model, cfg), _test_loader(images, cfg))
+    result |= _cost(model, cfg)
+    logger.info("%s on %d images: %s", cfg.MODEL.WEIGHTS, len(images), _as_text(result))
+    return result
+
+
+@dataclass(frozen=True)
+class _Training:
+    """All parts of a training. Making them writes nothing."""
+
+    cfg: CfgNode
+    description: Description
+    trainer: ClassificationTrainer
+    checkpointer: TrainingCheckpointer
+    best: BestCheckpointHook
+    max_iter: int
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode, resume: bool) -> _Training:
+        check_solver_config(cfg)
+        train_set, test_set = build_dataset(cfg, "train"), build_dataset(cfg, "test")
+        if train_set.classes != test_set.classes:
+            raise ConfigError(
+                f"The training images of '{cfg.DATA.NAME}' have {len(train_set.classes)} classes, "
+                f"its test images {len(test_set.classes)}, or others."
+            )
+        loader = TrainLoader(train_set, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *_ranks())
+        model = _initial_model(cfg, len(train_set.classes), resume)
+        trainer = _build_trainer(cfg, model, loader)
+        description = Description(model.arch, preprocessing(cfg), train_set.classes)
+        checkpointer = TrainingCheckpointer(
+            trainer.evaluated, cfg.OUTPUT_DIR, description, config=cfg.dump(), trainer=trainer
+        )
+        best = BestCheckpointHook(checkpointer, f"{_TEST}top1")
+        test_loader = _test_loader(test_set, cfg)
+        trainer.register_hooks(
+            _build_hooks(cfg, trainer, checkpointer, best, test_loader, len(loader))
+        )
+        max_iter = cfg.SOLVER.EPOCHS * len(loader)
+        return cls(cfg, description, trainer, checkpointer, best, max_iter)
+
+    def result(self) -> dict[str, Any]:
+        """The figures of the evaluation that followed the last step."""
+        latest = self.trainer.storage.latest()
+        scores = {
+            name.removeprefix(_TEST): value
+            for name, (value, _) in latest.items()
+            if name.startswith(_TEST)
+        }
+        return {
+            **scores,
+            "best_top1": self.best.best,
+            "best_iteration": self.best.best_iteration,
+            **_cost(self.trainer.model, self.cfg),
+            "weights": "last" if self.trainer.ema is None else "ema",
+        }
+
+
+def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> SearchedNet:
+    """The network before the first step, the same in every process."""
+    cfg = _with_num_classes(cfg, num_classes)
+    if resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists():
+        cfg.MODEL.WEIGHTS = ""  # the checkpoint has them, and the file may be gone by now
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
+        return build_model(cfg)
+
+
+def _with_num_classes(cfg: CfgNode, num_classes: int) -> CfgNode:
+    """A copy of ``cfg`` with MODEL.NUM_CLASSES. ConfigError if it says another number."""
+    if cfg.MODEL.NUM_CLASSES not in (0, num_classes):
+        raise ConfigError(
+            f"MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}, but the data set '{cfg.DATA.NAME}' has "
+            f"{num_classes} classes. Valid: {num_classes}, or 0 for those of the data."
+        )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.NUM_CLASSES = num_classes
+    return cfg
+
+
+def _build_trainer(cfg: CfgNode, model: SearchedNet, loader: TrainLoader) -> ClassificationTrainer:
+    solver = cfg.SOLVER
+    teacher = build_teacher(cfg, model.arch.num_classes)
+    model = _placed(model, cfg)
+    return ClassificationTrainer(
+        model,
+        build_optimizer(cfg, model),
+        loader,
+        ClassificationLoss(
+            solver.LABEL_SMOOTHING,
+            None if teacher is None else _placed(teacher, cfg),
+            solver.DISTILL.WEIGHT,
+            solver.DISTILL.TEMPERATURE,
+        ),
+        ema=build_ema(model, solver.EMA_DECAY) if solver.EMA_DECAY else None,
+        clip_grad_norm=solver.CLIP_GRAD_NORM,
+        amp=solver.AMP,
+        channels_last=solver.CHANNELS_LAST,
+        compile_model=solver.COMPILE,
+    )
+
+
+def _placed(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """``model`` on the device of this process, in the memory format of the config."""
+    formats = {True: torch.channels_last, False: torch.contiguous_format}
+    return model.to(comm.get_device(), memory_format=formats[cfg.SOLVER.CHANNELS_LAST])
+
+
+def _build_hooks(
+    cfg: CfgNode,
+    trainer: ClassificationTrainer,
+    checkpointer: TrainingCheckpointer,
+    best: BestCheckpointHook,
+    test_loader: TestLoader,
+    iters_per_epoch: int,
+) -> list[HookBase]:
+    max_iter = cfg.SOLVER.EPOCHS * iters_per_epoch
+
+    def test() -> dict[str, float]:
+        scores = _score(trainer.evaluated, test_loader)
+        return {f"{_TEST}{name}": value for name, value in scores.items()}
+
+    save = CheckpointHook(
+        checkpointer, cfg.CHECKPOINT.PERIOD * iters_per_epoch, cfg.CHECKPOINT.KEEP
+    )
+    return [
+        IterationTimer(),
+        LRSchedulerHook(trainer.optimizer, build_schedule(cfg, iters_per_epoch)),
+        EvalHook(cfg.TEST.PERIOD * iters_per_epoch, test),
+        best,
+        PeriodicWriter(_build_writers(cfg, max_iter), cfg.LOG.PERIOD),
+        PeriodicWriter([ProgressBar(max_iter, _SHOWN_SCALARS)], period=1),
+        save,
+        InterruptHook(save.save),
+    ]
+
+
+def _build_writers(cfg: CfgNode, max_iter: int) -> list[EventWriter]:
+    output_dir = Path(cfg.OUTPUT_DIR)
+    writers = [JSONWriter(output_dir / "metrics.json"), MetricPrinter(max_iter, _SHOWN_SCALARS)]
+    if cfg.LOG.TENSORBOARD:
+        writers.append(TensorBoardWriter(output_dir / "tensorboard"))
+    return writers
+
+
+def _load_for_evaluation(cfg: CfgNode, images: ImageSet) -> SearchedNet:
+    path = cfg.MODEL.WEIGHTS
+    if cfg.MODEL.ARCH:
+        model = build_model(_with_num_classes(cfg, len(images.classes)))
+        description = Description.from_dict(read_checkpoint(path), path)
+    else:
+        trained = load_trained(path)
+        model, description = trained.model, trained.description
+        _with_num_classes(cfg, len(images.classes))  # MODEL.NUM_CLASSES may contradict the data
+        if model.arch.num_classes != len(images.classes):
+            raise ConfigError(
+                f"'{path}' has {model.arch.num_classes} classes, the data set '{cfg.DATA.NAME}' "
+                f"has {len(images.classes)}."
+            )
+    if description is not None:
+        description.check_same_network(model.arch, path)
+        if description.classes != images.classes:
+            logger.warning("%s was trained on classes of other names or order", path)
+        if description.preprocessing != preprocessing(cfg):
+            logger.warning(
+                "%s was trained with %s, this evaluation has %s",
+                *(path, description.preprocessing, preprocessing(cfg)),
+            )
+    return model
+
+
+def _test_loader(images: ImageSet, cfg: CfgNode) -> TestLoader:
+    return TestLoader(images, cfg, cfg.TEST.BATCH_SIZE, *_ranks())
+
+
+def _ranks() -> tuple[int, int]:
+    return comm.get_rank(), comm.get_world_size()
+
+
+def _score(model: nn.Module, loader: TestLoader) -> dict[str, float]:
+    """Accuracy and loss of the main process's network, on the images of all processes."""
+    if comm.get_world_size() > 1:
+        # Each process has gathered its own statistics in BatchNorm; the saved ones count.
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+    return evaluate(model, loader, comm.get_device())
+
+
+def _cost(model: SearchedNet, cfg: CfgNode) -> dict[str, int]:
+    return {"flops": model.arch.flops(cfg.DATA.INPUT_SIZE), "params": model.arch.params}
+
+
+def _as_text(result: dict[str, Any]) -> str:
+    return "  ".join(
+        f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}"
+        for name, value in result.items()
+    )
+
+
+def _write_result(output_dir: Path, result: dict[str, Any]) -> None:
+    with atomic_write(output_dir / "result.yaml") as file:
+        file.write(yaml.safe_dump(result, sort_keys=False).encode())
+    logger.info("Result: %s. Files: %s", _as_text(result), output_dir)
+    _write_report(output_dir)
+
+
+def _write_report(output_dir: Path) -> None:
+    """Curves of the training, where the report's libraries are installed."""
+    try:
+        from fpnas.report import write_training_report
+    except ImportError as error:
+        logger.info("No report: %s", error)
+    else:
+        logger.info("Report: %s", write_training_report(output_dir))

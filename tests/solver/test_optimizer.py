@@ -1,0 +1,111 @@
+"""build_optimizer: kinds, groups, and errors that name the key."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fpnas.config import get_cfg
+from fpnas.errors import ConfigError
+from fpnas.solver import build_optimizer, check_solver_config
+
+
+def small_net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("rmsprop", torch.optim.RMSprop), ("adamw", torch.optim.AdamW)],
+)
+def test_the_named_optimizer_has_the_config_s_values(name, kind):
+    cfg = get_cfg()
+    cfg.merge_from_list(["SOLVER.OPTIMIZER", name, "SOLVER.LR", "0.03", "SOLVER.MOMENTUM", "0.8"])
+    optimizer = build_optimizer(cfg, small_net())
+    assert type(optimizer) is kind
+    assert all(group["lr"] == 0.03 for group in optimizer.param_groups)
+    if name != "adamw":
+        assert all(group["momentum"] == 0.8 for group in optimizer.param_groups)
+
+
+def test_rmsprop_takes_the_step_of_efficientnet_s_recipe():
+    cfg = get_cfg()
+    cfg.merge_from_list(
+        ["SOLVER.OPTIMIZER", "rmsprop", "SOLVER.LR", "0.2", "SOLVER.WEIGHT_DECAY", "0"]
+    )
+    weight = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(weight.weight)
+    optimizer = build_optimizer(cfg, weight)
+    weight.weight.grad = torch.full((1, 1), 0.5)
+    optimizer.step()
+    # Mean square 0.1 * 0.25 after the first step, from alpha = 0.9.
+    assert weight.weight.item() == pytest.approx(-0.2 * 0.5 / (0.025**0.5 + 0.0316), rel=1e-5)
+
+
+def test_batchnorm_and_biases_have_their_own_weight_decay():
+    cfg = get_cfg()
+    cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = 0.1, 0.01
+    net = small_net()
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in build_optimizer(cfg, net).param_groups
+        for parameter in group["params"]
+    }
+    found = {name: decays[id(parameter)] for name, parameter in net.named_parameters()}
+    assert found == {
+        "0.weight": 0.1,
+        "1.weight": 0.01,
+        "1.bias": 0.01,
+        "2.weight": 0.1,
+        "2.bias": 0.01,
+    }
+
+
+def test_frozen_parameters_are_left_out():
+    net = small_net()
+    net[0].requires_grad_(False)
+    groups = build_optimizer(get_cfg(), net).param_groups
+    assert net[0].weight not in {p for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("OPTIMIZER", "rmspop", "Did you mean 'rmsprop'?"),
+        ("SCHEDULE", "cosin", "Did you mean 'cosine'?"),
+        ("EPOCHS", "0", "at least 1"),
+        ("LR", "-1", "above 0"),
+        ("MOMENTUM", "1", "below 1"),
+        ("LABEL_SMOOTHING", "1", "below 1"),
+        ("EMA_DECAY", "1.5", "below 1"),
+        ("LR_WARMUP_EPOCHS", "30", "SOLVER.EPOCHS (30)"),
+        ("DISTILL.TEMPERATURE", "0", "above 0"),
+    ],
+)
+def test_a_useless_value_is_named_with_what_is_valid(key, value, said):
+    cfg = get_cfg()
+    cfg.merge_from_list([f"SOLVER.{key}", value])
+    with pytest.raises(ConfigError) as error:
+        check_solver_config(cfg)
+    assert str(error.value).startswith(f"SOLVER.{key} is ")
+    assert said in str(error.value)
+
+
+def test_the_default_solver_is_valid():
+    check_solver_config(get_cfg())
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ["SOLVER.SCHEDULE", "onecycle", "SOLVER.LR_WARMUP_EPOCHS", "2"],
+        ["SOLVER.OPTIMIZER", "adamw", "SOLVER.NESTEROV", "True"],
+    ],
+)
+def test_keys_that_exclude_each_other_are_refused(pairs):
+    cfg = get_cfg()
+    cfg.merge_from_list(pairs)
+    with pytest.raises(ConfigError, match=pairs[2]):
+        check_solver_config(cfg)
