@@ -44,8 +44,11 @@ class SharedSGD(torch.optim.SGD):
         ]
         super().__init__(groups, lr=lr, momentum=momentum, nesterov=nesterov)
         self._parameters = parameters
+        # By number: loading a state replaces the groups themselves.
         self._group_of = {
-            parameter: group for group in self.param_groups for parameter in group["params"]
+            parameter: number
+            for number, group in enumerate(self.param_groups)
+            for parameter in group["params"]
         }
 
     @torch.no_grad()
@@ -54,8 +57,8 @@ class SharedSGD(torch.optim.SGD):
         if closure is not None:
             raise ValueError("SharedSGD.step takes no closure.")
         touched = self._store.touched()
-        for group in self.param_groups:
-            own = [t for t in touched if self._group_of[self._parameters[t.name]] is group]
+        for number, group in enumerate(self.param_groups):
+            own = [t for t in touched if self._group_of[self._parameters[t.name]] == number]
             if own:
                 self._step_group(group, own)
 

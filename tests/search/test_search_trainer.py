@@ -1,0 +1,198 @@
+"""The step of a supernet search: what it draws, updates, logs and leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fpnas.blocks import ConvSpec, HeadSpec
+from fpnas.errors import DivergedError
+from fpnas.modeling import SuperNet
+from fpnas.search import AdaptiveSampling, ArchitectureSearcher, FixedSampling
+from fpnas.search.trainer import SearchTrainer
+from fpnas.solver import SharedSGD
+from fpnas.spaces import BlockGroup, NetworkSpace
+
+SPACE = NetworkSpace(
+    "toy",
+    input_size=8,
+    stem=ConvSpec(8),
+    block_groups=[
+        BlockGroup(
+            {"kernel": (0, 3), "splits": (0, 2), "expansion": (1.5, 3.0), "channels": (8, 16)},
+            repeats=2,
+            stride=2,
+        )
+    ],
+    head=HeadSpec(16, num_classes=3),
+)
+
+
+class Batches:
+    """Noise whose label shifts its mean; batch i is a function of i."""
+
+    def __init__(self, seed: int, bad_from: int = 10**9) -> None:
+        self.seed = seed
+        self.bad_from = bad_from
+
+    def iterate(self, start_iteration: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        iteration = start_iteration
+        while True:
+            generator = torch.Generator().manual_seed(1000 * self.seed + iteration)
+            labels = torch.randint(3, (12,), generator=generator)
+            images = torch.randn(12, 3, 8, 8, generator=generator) + labels[:, None, None, None]
+            yield (images if iteration < self.bad_from else images * torch.nan), labels
+            iteration += 1
+
+
+def make_trainer(
+    *,
+    sampling: AdaptiveSampling | FixedSampling = FixedSampling(3),
+    estimator: str = "paper",
+    warmup: int = 2,
+    joint: int | None = None,
+    bad_from: int = 10**9,
+    clip: float = 0.0,
+) -> SearchTrainer:
+    torch.manual_seed(0)
+    supernet = SuperNet(SPACE)
+    return SearchTrainer(
+        supernet,
+        SharedSGD(supernet.store, lr=0.05, momentum=0.9, weight_decay=1e-3),
+        ArchitectureSearcher(
+            SPACE, SPACE.flops, 60_000, estimator=estimator, sampling=sampling, lr=0.05
+        ),
+        Batches(1, bad_from),
+        Batches(2),
+        warmup_iterations=warmup,
+        joint_iteration=joint,
+        likelihood_scale=20.0,
+        clip_grad_norm=clip,
+    )
+
+
+def logged(trainer: SearchTrainer, steps: int) -> list[dict[str, float]]:
+    """The scalars of each step."""
+    rows: list[dict[str, float]] = []
+    run_step = trainer.run_step
+
+    def recording_step() -> None:
+        run_step()
+        rows.append({name: value for name, (value, _) in trainer.storage.latest().items()})
+
+    trainer.run_step = recording_step
+    trainer.train(0, steps)
+    return rows
+
+
+def test_warmup_learns_weights_and_leaves_the_distribution_uniform() -> None:
+    trainer = make_trainer(warmup=5)
+    before = {name: w.clone() for name, w in trainer.supernet.store.named_weights()}
+    logged(trainer, 5)
+    after = dict(trainer.supernet.store.named_weights())
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert torch.count_nonzero(trainer.searcher.distribution.logits) == 0
+    assert trainer.searcher.history == {}
+
+
+def test_after_the_warmup_the_distribution_moves_and_every_step_is_logged() -> None:
+    rows = logged(make_trainer(warmup=2), 6)
+    uniform = rows[0]["entropy"]
+    assert [row["entropy"] == uniform for row in rows[:3]] == [True] * 3  # state before the update
+    assert rows[5]["entropy"] != uniform
+    for row in rows:
+        assert {"loss", "num_samples", "expected_cost", "mode_cost", "data_time"} <= set(row)
+    assert "val_loss" not in rows[1]
+    assert "val_loss" in rows[2]
+
+
+def test_number_of_samples_follows_the_entropy_in_every_step() -> None:
+    for row in logged(make_trainer(sampling=AdaptiveSampling(1.4)), 8):
+        assert row["num_samples"] == max(1, int(1.4 * row["entropy"] + 1e-9))
+
+
+def test_weights_follow_the_mean_gradient_of_the_samples() -> None:
+    trainer = make_trainer()
+    choices = torch.tensor([[1, 0, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]])
+    batch = next(Batches(1).iterate())
+    networks = [trainer.supernet.extract(row) for row in choices]
+    losses = [F.cross_entropy(network(batch[0]), batch[1]) for network in networks]
+    for loss in losses:
+        (loss / 3).backward()
+    expected = sum(n.head.fc.weight.grad for n in networks)
+    decay = 1e-3 * networks[0].head.fc.weight.detach()
+    weight = networks[0].head.fc.weight.detach() - 0.05 * (expected + decay)
+
+    mean_loss = trainer._update_weights(choices, batch)
+
+    torch.testing.assert_close(mean_loss, torch.stack(losses).mean().detach())
+    updated = trainer.supernet.extract(choices[0]).head.fc.weight
+    torch.testing.assert_close(updated.detach(), weight)
+
+
+def test_likelihoods_leave_no_gradient_and_use_batch_statistics() -> None:
+    trainer = make_trainer()
+    choices = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]])
+    images, labels = next(Batches(2).iterate())
+    expected = []
+    for row in choices:
+        network = trainer.supernet.extract(row).train()
+        expected.append(-20.0 * F.cross_entropy(network(images), labels).detach())
+    found = trainer._log_likelihoods(choices, (images, labels))
+    torch.testing.assert_close(found, torch.stack(expected))
+    assert trainer.supernet.store.touched() == []
+
+
+def test_gradient_norm_is_clipped() -> None:
+    trainer = make_trainer(clip=1e-3)
+    before = {name: w.clone() for name, w in trainer.supernet.store.named_weights()}
+    for group in trainer.optimizer.param_groups:
+        group["weight_decay"] = 0.0
+    trainer._update_weights(torch.tensor([[1, 1, 1, 1]]), next(Batches(1).iterate()))
+    moved = torch.cat(
+        [(w.detach() - before[n]).flatten() for n, w in trainer.supernet.store.named_weights()]
+    )
+    assert float(moved.norm()) == pytest.approx(0.05 * 1e-3, rel=1e-2)
+
+
+def test_mixed_search_turns_joint_at_its_iteration_without_a_jump() -> None:
+    trainer = make_trainer(warmup=1, joint=4)
+    rows = logged(trainer, 4)
+    assert type(trainer.searcher.distribution).__name__ == "FactorizedDistribution"
+    entropy = float(trainer.searcher.distribution.entropy())
+    trainer.train(4, 5)
+    assert type(trainer.searcher.distribution).__name__ == "JointDistribution"
+    assert trainer.storage.latest()["entropy"][0] == pytest.approx(entropy, abs=1e-12)
+    assert rows[3]["entropy"] != entropy
+
+
+def test_nan_stops_before_the_update() -> None:
+    trainer = make_trainer(bad_from=3)
+    with pytest.raises(DivergedError, match="iteration 3"):
+        trainer.train(0, 6)
+    weights = dict(trainer.supernet.store.named_weights())
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+    assert len(trainer.searcher.history["entropy"]) == 1
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_resumed_search_ends_with_the_same_bits(stop: int) -> None:
+    whole = make_trainer(joint=4, estimator="budgeted")
+    whole.train(0, 7)
+
+    first = make_trainer(joint=4, estimator="budgeted")
+    first.train(0, stop)
+    second = make_trainer(joint=4, estimator="budgeted")
+    second.supernet.load_state_dict(first.supernet.state_dict())
+    second.load_state_dict(first.state_dict())
+    second.train(second.steps_done, 7)
+
+    assert torch.equal(whole.searcher.distribution.logits, second.searcher.distribution.logits)
+    assert whole.searcher.history == second.searcher.history
+    resumed = second.supernet.state_dict()
+    for name, value in whole.supernet.state_dict().items():
+        assert torch.equal(value, resumed[name]), name
