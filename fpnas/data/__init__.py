@@ -1,0 +1,21 @@
+"""Data: labelled images by name, seeded splits, augmentation and loaders."""
+
+from fpnas.data.build import DATASET_REGISTRY, build_dataset
+from fpnas.data.image_set import ImageFiles, ImageSet, TensorImages
+from fpnas.data.loader import TestLoader, TrainLoader
+from fpnas.data.preprocessing import Preprocessing, preprocessing
+from fpnas.data.split import choose_classes, split_halves
+
+__all__ = [
+    "DATASET_REGISTRY",
+    "ImageFiles",
+    "ImageSet",
+    "Preprocessing",
+    "TensorImages",
+    "TestLoader",
+    "TrainLoader",
+    "build_dataset",
+    "choose_classes",
+    "preprocessing",
+    "split_halves",
+]

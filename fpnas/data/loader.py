@@ -1,0 +1,204 @@
+"""TrainLoader and TestLoader: from an ImageSet to batches for the network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fpnas.config import CfgNode
+from fpnas.data.augment import Augmentation, BatchTransform, image_transform
+from fpnas.data.image_set import ImageSet
+from fpnas.data.prefetch import prefetch
+from fpnas.data.preprocessing import preprocessing
+from fpnas.data.seeding import generator_for
+from fpnas.data.streaming import SampleSource, SkipReport, stream
+from fpnas.errors import ConfigError, DataError
+
+
+class TrainLoader:
+    """Endless shuffled, augmented batches; a pure function of the seed and the iteration.
+
+    The order of an epoch follows from (seed, epoch), the augmentation from (seed, epoch, batch) for
+    images in memory and from (seed, epoch, index) for others. Thus training that starts again at
+    any iteration sees exactly the batches that it would have seen, for any number of workers, and
+    several ranks together see exactly the batches of one. torch's global generator is not used.
+
+    Images held in memory are augmented in whole batches by one background thread, all others (and
+    all with a policy such as AutoAugment) image by image by DATA.NUM_WORKERS processes.
+
+    Args:
+        image_set: the training images.
+        cfg: the DATA keys are read.
+        batch_size: images of one iteration over all ranks; the last, smaller batch of an epoch is
+            left out.
+        seed: of order and augmentation.
+        rank, world_size: this process takes batch_size / world_size images of each batch.
+        augment: False for the preprocessing of test images.
+
+    Raises DataError if there are fewer images than batch_size, ConfigError if it cannot be divided
+    among the ranks.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        cfg: CfgNode,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        augment: bool = True,
+    ) -> None:
+        if batch_size < 1 or batch_size % world_size:
+            raise ConfigError(
+                f"A batch of {batch_size} images cannot be divided among {world_size} processes "
+                "(SOLVER.BATCH_SIZE, SEARCH.VAL_BATCH_SIZE)."
+            )
+        if len(image_set) < batch_size:
+            raise DataError(
+                f"There are {len(image_set)} training images, too few for a batch of {batch_size}. "
+                "Add images or lower the batch size (SOLVER.BATCH_SIZE, SEARCH.VAL_BATCH_SIZE)."
+            )
+        self.image_set = image_set
+        self.batch_size = batch_size
+        self.seed = seed
+        self._rows = _rank_rows(batch_size, rank, world_size)
+        self._num_workers = cfg.DATA.NUM_WORKERS
+        self._augmentation = Augmentation.from_cfg(cfg) if augment else Augmentation()
+        self._preprocessing = preprocessing(cfg)
+        self._unreadable = "replace" if cfg.DATA.SKIP_CORRUPT else "raise"
+        self._report = SkipReport()
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def __len__(self) -> int:
+        """Iterations of an epoch."""
+        return len(self.image_set) // self.batch_size
+
+    @property
+    def num_skipped(self) -> int:
+        """Unreadable images met so far by :meth:`iterate` (DATA.SKIP_CORRUPT)."""
+        return len(self._report.names)
+
+    def iterate(self, start_iteration: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches ``start_iteration``, ``start_iteration`` + 1, ... without end.
+
+        Yields:
+            images: float32 [batch_size / world_size, 3, S, S], normalised.
+            labels: int64 [batch_size / world_size].
+
+        Raises DataError, which names the file, when an image turns out to be unreadable; with
+        DATA.SKIP_CORRUPT the next readable image takes its place.
+        """
+        if self.image_set.in_memory and not self._augmentation.policy:
+            return prefetch(self._make_batches(start_iteration))
+        return self._stream_batches(start_iteration)
+
+    def _make_batches(self, start_iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
+        transform = BatchTransform(self._augmentation, self._preprocessing)
+        for iteration in itertools.count(start_iteration):
+            epoch, batch = divmod(iteration, len(self))
+            indices = self._indices(epoch, batch)[self._rows]
+            generator = generator_for(self.seed, "augment", epoch, batch)
+            images = self.image_set.gather(indices)
+            images = transform(images, self._rows, self.batch_size, generator)
+            yield images, self.image_set.labels[indices]
+
+    def _stream_batches(self, start_iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
+        transform = image_transform(self._augmentation, self._preprocessing)
+        source = SampleSource(self.image_set, transform, self.seed, self._unreadable)
+        batches = stream(source, self._keys(start_iteration), self._num_workers)
+        for iteration, batch in enumerate(batches, start_iteration + 1):
+            self._report.add(batch.skipped)
+            if iteration % len(self) == 0:
+                self._report.end_of_epoch()
+            yield batch.images, batch.labels
+
+    def _keys(self, start_iteration: int) -> Iterator[list[tuple[int, int]]]:
+        for iteration in itertools.count(start_iteration):
+            epoch, batch = divmod(iteration, len(self))
+            yield [(epoch, index) for index in self._indices(epoch, batch)[self._rows].tolist()]
+
+    def _indices(self, epoch: int, batch: int) -> Tensor:
+        """Which images are batch ``batch`` of ``epoch``, over all ranks: int64 [batch_size]."""
+        known_epoch, order = self._order
+        if known_epoch != epoch:
+            generator = generator_for(self.seed, "order", epoch)
+            order = torch.randperm(len(self.image_set), generator=generator)
+            # One assignment of both: several iterators of this loader may run in threads.
+            self._order = epoch, order
+        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+class TestLoader:
+    """Every image once, in order, preprocessed without any random choice.
+
+    Args:
+        image_set: the test images.
+        cfg: the DATA keys are read.
+        batch_size: images of a batch in this process.
+        rank, world_size: this process takes every ``world_size``-th image, from ``rank`` on.
+    """
+
+    __test__ = False  # pytest: this is no test class
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        cfg: CfgNode,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"TEST.BATCH_SIZE is {batch_size}; valid: at least 1.")
+        self.image_set = image_set
+        self.batch_size = batch_size
+        self._indices = torch.arange(rank, len(image_set), world_size)
+        self._num_workers = cfg.DATA.NUM_WORKERS
+        self._preprocessing = preprocessing(cfg)
+        self._unreadable = "drop" if cfg.DATA.SKIP_CORRUPT else "raise"
+        self._report = SkipReport()
+
+    def __len__(self) -> int:
+        """Batches."""
+        return -(-len(self._indices) // self.batch_size)
+
+    @property
+    def num_skipped(self) -> int:
+        """Unreadable images met so far (DATA.SKIP_CORRUPT)."""
+        return len(self._report.names)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields images float32 [n, 3, S, S] and labels int64 [n], n <= batch_size.
+
+        Raises DataError, which names the file, when an image turns out to be unreadable; with
+        DATA.SKIP_CORRUPT it is left out of its batch.
+        """
+        if self.image_set.in_memory:
+            return prefetch(self._make_batches())
+        return self._stream_batches()
+
+    def _make_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in self._indices.split(self.batch_size):
+            images = self._preprocessing(self.image_set.gather(indices))
+            yield images, self.image_set.labels[indices]
+
+    def _stream_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        source = SampleSource(self.image_set, self._preprocessing, 0, self._unreadable)
+        keys = [
+            [(0, index) for index in indices.tolist()]
+            for indices in self._indices.split(self.batch_size)
+        ]
+        for batch in stream(source, keys, self._num_workers):
+            self._report.add(batch.skipped)
+            if batch.images is not None:
+                yield batch.images, batch.labels
+        self._report.end_of_epoch()
+
+
+def _rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
+    share = batch_size // world_size
+    return slice(rank * share, (rank + 1) * share)

@@ -1,0 +1,79 @@
+"""Seeded choices among labelled images: stratified splits and random classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fpnas.data.image_set import ImageSet
+from fpnas.data.seeding import generator_for
+from fpnas.errors import ConfigError, DataError
+
+
+def split_halves(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split images at random so that both parts have the same mix of classes.
+
+    The first part holds round(fraction * N) images, and of a class with n images fraction * n,
+    rounded up or down.
+
+    Args:
+        labels: class indices [N].
+        fraction: share of the first part, between 0 and 1 (both excluded).
+        seed: the split is a pure function of it and of the labels.
+
+    Returns:
+        Ascending indices (int64) of the first and of the second part.
+
+    Raises DataError if a part would be empty.
+    """
+    total = round(fraction * len(labels))
+    if not 0 < total < len(labels):
+        raise DataError(
+            f"{len(labels)} images cannot be split into parts of {fraction:g} and "
+            f"{1 - fraction:g}: one part would be empty."
+        )
+    generator = generator_for(seed, "split")
+    shuffled = torch.randperm(len(labels), generator=generator)
+    members = [shuffled[labels[shuffled] == label] for label in labels.unique().tolist()]
+    quotas = torch.tensor([fraction * len(member) for member in members], dtype=torch.float64)
+    counts = _round_to_sum(quotas, total)
+    is_first = torch.zeros(len(labels), dtype=torch.bool)
+    for member, count in zip(members, counts.tolist(), strict=True):
+        is_first[member[:count]] = True
+    return torch.nonzero(is_first).flatten(), torch.nonzero(~is_first).flatten()
+
+
+def _round_to_sum(quotas: Tensor, total: int) -> Tensor:
+    """Each quota rounded up or down so that the sum is ``total`` (largest remainders go up)."""
+    # The tolerance keeps a quota such as 0.1 * 30 from being floored to 2.
+    counts = torch.floor(quotas + 1e-9).long()
+    remainders = quotas - counts
+    upwards = remainders.argsort(descending=True, stable=True)[: total - int(counts.sum())]
+    counts[upwards] += 1
+    return counts
+
+
+def choose_classes(image_set: ImageSet, count: int, seed: int) -> ImageSet:
+    """The images of ``count`` classes chosen at random (the paper's ImageNet-100: 100 of 1,000).
+
+    The choice depends on ``seed`` and on the number of classes only, so that training and test
+    images agree. The chosen classes keep their order and are numbered anew from 0.
+
+    Raises ConfigError if there are fewer classes, DataError if the chosen ones have no images.
+    """
+    available = len(image_set.classes)
+    if not 1 <= count <= available:
+        raise ConfigError(
+            f"DATA.NUM_RANDOM_CLASSES is {count}, but the data set has {available} classes. "
+            f"Valid: 1 to {available}, or 0 for all."
+        )
+    order = torch.randperm(available, generator=generator_for(seed, "classes"))
+    chosen = order[:count].sort().values
+    new_label = torch.full((available,), -1)
+    new_label[chosen] = torch.arange(count)
+    labels = new_label[image_set.labels]
+    kept = torch.nonzero(labels >= 0).flatten()
+    if not len(kept):
+        raise DataError("The classes chosen by DATA.NUM_RANDOM_CLASSES have no images.")
+    names = [image_set.classes[label] for label in chosen.tolist()]
+    return image_set.subset(kept).relabel(labels[kept], names)
