@@ -3,10 +3,11 @@
 from fpnas.modeling.build import build_model
 from fpnas.modeling.recalibrate import recalibrate_bn
 from fpnas.modeling.searched_net import SearchedNet
-from fpnas.modeling.supernet import SuperNet
+from fpnas.modeling.supernet import SHARING, SuperNet
 from fpnas.modeling.weight_store import TouchedWeight, WeightStore
 
 __all__ = [
+    "SHARING",
     "SearchedNet",
     "SuperNet",
     "TouchedWeight",

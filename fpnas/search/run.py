@@ -26,13 +26,14 @@ from fpnas.engine import (
 )
 from fpnas.errors import BudgetError, ConfigError, did_you_mean
 from fpnas.evaluation import evaluate
-from fpnas.modeling import SuperNet, recalibrate_bn
+from fpnas.modeling import SHARING, SuperNet, recalibrate_bn
 from fpnas.report import write_search_report
+from fpnas.search.estimator import get_estimator
 from fpnas.search.result import SearchResult
 from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.trainer import SearchTrainer
-from fpnas.solver import SharedSGD, build_schedule
+from fpnas.solver import SharedSGD, build_schedule, check_solver_config
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, load_weights
@@ -139,12 +140,23 @@ def _check_config(cfg: CfgNode) -> None:
     _check_choice("SEARCH.COST", cfg.SEARCH.COST, COSTS)
     _check_choice("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, _FIRST_DISTRIBUTION)
     _check_choice("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, _SAMPLING)
+    _check_choice("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
+    get_estimator(cfg.SEARCH.ESTIMATOR)
+    check_solver_config(cfg)
     _check_choice("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
-    if not 0 <= cfg.SEARCH.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS:
-        raise ConfigError(
-            f"SEARCH.WARMUP_EPOCHS must be at least 0 and below SOLVER.EPOCHS "
-            f"({cfg.SOLVER.EPOCHS}), found {cfg.SEARCH.WARMUP_EPOCHS}."
-        )
+    search = cfg.SEARCH
+    for key, is_valid, valid in (
+        ("WARMUP_EPOCHS", 0 <= search.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS, "0 to SOLVER.EPOCHS - 1"),
+        ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
+        ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
+        ("BETA", search.BETA >= 0, "at least 0"),
+        ("LIKELIHOOD_SCALE", search.LIKELIHOOD_SCALE > 0, "above 0"),
+        ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
+        ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
+        ("TOP_M", search.TOP_M >= 1, "at least 1"),
+    ):
+        if not is_valid:
+            raise ConfigError(f"SEARCH.{key} is {search[key]}; valid: {valid}.")
 
 
 def _check_choice(key: str, value: str, valid: Iterable[str]) -> None:

@@ -1,0 +1,173 @@
+"""A whole search from a config: its files, its errors, and its resumption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fpnas.archs import Architecture
+from fpnas.config import CfgNode, get_cfg
+from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
+from fpnas.engine import HookBase, Interrupted
+from fpnas.errors import BudgetError, CheckpointError, ConfigError, UserError
+from fpnas.modeling import SearchedNet
+from fpnas.search import SearchResult
+from fpnas.search import run as search_run
+from fpnas.spaces import get_space
+
+SIDE = 8
+
+
+@DATASET_REGISTRY.register(name="test_run_search")
+def shaded(cfg: CfgNode, split: str) -> ImageSet:
+    """Three shades of noise, 16 images of each."""
+    labels = torch.arange(48) % 3
+    generator = torch.Generator().manual_seed(len(split))
+    noise = torch.randint(60, (48, 3, SIDE, SIDE), generator=generator)
+    images = (noise + 90 * labels[:, None, None, None]).to(torch.uint8)
+    return TensorImages(images, labels, ["dark", "grey", "light"])
+
+
+def make_cfg(output_dir: Path, **overrides: Any) -> CfgNode:
+    """Four epochs of two steps on FP-NAS-Micro at 8 px; ``SEARCH__TARGET=1`` stands for a key."""
+    cfg = get_cfg()
+    options = {
+        "OUTPUT_DIR": output_dir,
+        "DATA.NAME": "test_run_search",
+        "DATA.INPUT_SIZE": SIDE,
+        "SOLVER.EPOCHS": 4,
+        "SOLVER.BATCH_SIZE": 12,
+        "SEARCH.VAL_BATCH_SIZE": 12,
+        "SEARCH.TARGET": 5e5,
+        "SEARCH.WARMUP_EPOCHS": 1,
+        "SEARCH.JOINT_EPOCH": 2,
+        "SEARCH.LAMBDA": 0.15,
+        "SEARCH.BN_BATCHES": 2,
+        "LOG.TENSORBOARD": False,
+        **{name.replace("__", "."): value for name, value in overrides.items()},
+    }
+    for key, value in options.items():
+        cfg.merge_from_list([key, str(value)])
+    return cfg
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchResult]:
+    folder = tmp_path_factory.mktemp("search")
+    return folder, search_run.run_search(make_cfg(folder, SEARCH__ESTIMATOR="paper"))
+
+
+def test_result_is_within_budget_and_its_files_agree(finished: tuple[Path, SearchResult]) -> None:
+    folder, result = finished
+    arch = Architecture.load(folder / "architecture.yaml")
+    assert arch.flops(SIDE) == result.cost <= 5e5
+    assert arch.num_classes == 3
+    assert SearchedNet(arch)(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, 3)
+    space = get_space("FP-NAS-Micro").at(SIDE, 3)
+    loaded = SearchResult.load(folder / "search_result.pth", space)
+    assert torch.equal(loaded.choices, result.choices)
+    assert space.architecture(loaded.choices).stages == arch.stages
+    assert "entropy" in (folder / "report.html").read_text().lower()
+
+
+def test_every_step_is_logged_and_obeys_equation_4(finished: tuple[Path, SearchResult]) -> None:
+    rows = read_metrics(finished[0])
+    assert [row["iteration"] for row in rows] == list(range(8))
+    for row in rows:
+        assert {"entropy", "num_samples", "expected_cost", "mode_cost", "loss", "lr"} <= set(row)
+        assert row["num_samples"] == max(1, int(0.15 * row["entropy"] + 1e-9))
+    assert "mode_top1" in rows[-1]
+    assert finished[1].num_samples == sum(row["num_samples"] for row in rows[2:])
+
+
+def test_config_of_a_run_reproduces_it(finished: tuple[Path, SearchResult], tmp_path: Path) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(finished[0] / "config.yaml")
+    cfg.OUTPUT_DIR = str(tmp_path)
+    again = search_run.run_search(cfg)
+    assert torch.equal(again.distribution.logits, finished[1].distribution.logits)
+
+
+class _InterruptAfter(HookBase):
+    """Acts as a signal that arrives in a step."""
+
+    def __init__(self, step: int, save: Callable[[], Path]) -> None:
+        self.step = step
+        self.save = save
+
+    def after_step(self) -> None:
+        if self.trainer.steps_done == self.step:
+            self.save()
+            raise Interrupted(2, "stopped by the test")
+
+
+def test_interrupted_mid_epoch_and_resumed_ends_with_the_same_bits(
+    finished: tuple[Path, SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = make_cfg(tmp_path, SEARCH__ESTIMATOR="paper")
+    build_hooks = search_run._build_hooks
+
+    def with_interrupt(*args: Any) -> list[HookBase | None]:
+        hooks = build_hooks(*args)
+        save = next(hook.save for hook in hooks if hasattr(hook, "save"))
+        return [*hooks, _InterruptAfter(5, save)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search_run, "_build_hooks", with_interrupt)
+        with pytest.raises(Interrupted):
+            search_run.run_search(cfg)
+    resumed = search_run.run_search(cfg, resume=True)
+
+    assert torch.equal(resumed.distribution.logits, finished[1].distribution.logits)
+    weights, expected = (_model(folder) for folder in (tmp_path, finished[0]))
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    timeless = [
+        [{k: v for k, v in row.items() if "time" not in k} for row in read_metrics(folder)]
+        for folder in (tmp_path, finished[0])
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def _model(folder: Path) -> dict[str, Tensor]:
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        ({"SEARCH__SPACE": "FP-NAS-Mikro"}, UserError, "Did you mean 'FP-NAS-Micro'"),
+        ({"SEARCH__TARGET": 1e3}, BudgetError, "Reachable at 8 px and 3 classes: [0-9.e+]+ to"),
+        ({"SEARCH__COST": "flop"}, ConfigError, "Did you mean 'flops'"),
+        ({"SEARCH__DISTRIBUTION": "joined"}, ConfigError, "SEARCH.DISTRIBUTION.*joint"),
+        ({"SEARCH__SAMPLING": "some"}, ConfigError, "SEARCH.SAMPLING.*adaptive, fixed"),
+        ({"SEARCH__ESTIMATOR": "papers"}, UserError, "Did you mean 'paper'"),
+        ({"SEARCH__SHARING": "all"}, ConfigError, "SEARCH.SHARING"),
+        ({"SEARCH__WARMUP_EPOCHS": 4}, ConfigError, "WARMUP_EPOCHS is 4"),
+        ({"SEARCH__TRAIN_FRACTION": 1.5}, ConfigError, "TRAIN_FRACTION is 1.5"),
+        ({"SOLVER__OPTIMIZER": "adamw"}, ConfigError, "OPTIMIZER.*sgd"),
+        ({"SOLVER__SCHEDULE": "cosin"}, ConfigError, "SOLVER.SCHEDULE"),
+        ({"SOLVER__BATCH_SIZE": 1000}, UserError, "batch"),
+    ],
+)
+def test_bad_input_names_the_key_and_leaves_nothing(
+    tmp_path: Path, overrides: dict[str, Any], error: type[UserError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        search_run.run_search(make_cfg(tmp_path / "out", **overrides))
+    assert not (tmp_path / "out").exists()
+
+
+def test_resume_with_another_space_is_refused(finished: tuple[Path, SearchResult]) -> None:
+    cfg = make_cfg(finished[0], SEARCH__SPACE="FP-NAS-Mini", SEARCH__TARGET=5e6)
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        search_run.run_search(cfg, resume=True)
