@@ -36,7 +36,7 @@ from fpnas.search.trainer import SearchTrainer
 from fpnas.solver import SharedSGD, build_schedule, check_solver_config
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer, load_weights
+from fpnas.utils.checkpoint import Checkpointer
 from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
 
 logger = logging.getLogger(__name__)
@@ -170,9 +170,9 @@ def _check_target(space: NetworkSpace, cfg: CfgNode) -> None:
     lowest, highest = space.cost_range(cfg.SEARCH.COST)
     if cfg.SEARCH.TARGET < lowest:
         raise BudgetError(
-            f"SEARCH.TARGET is {cfg.SEARCH.TARGET:.6g} {cfg.SEARCH.COST}, less than any architecture "
-            f"of {space.name} costs. Reachable at {space.input_size} px and {space.num_classes} "
-            f"classes: {lowest:.6g} to {highest:.6g}."
+            f"SEARCH.TARGET is {cfg.SEARCH.TARGET:.6g} {cfg.SEARCH.COST}, less than any "
+            f"architecture of {space.name} costs. Reachable at {space.input_size} px and "
+            f"{space.num_classes} classes: {lowest:.6g} to {highest:.6g}."
         )
 
 

@@ -17,6 +17,7 @@ from fpnas.search.trainer import SearchTrainer
 from fpnas.solver import SharedSGD
 from fpnas.spaces import BlockGroup, NetworkSpace
 
+THREE_SAMPLES = FixedSampling(3)
 SPACE = NetworkSpace(
     "toy",
     input_size=8,
@@ -51,7 +52,7 @@ class Batches:
 
 def make_trainer(
     *,
-    sampling: AdaptiveSampling | FixedSampling = FixedSampling(3),
+    sampling: AdaptiveSampling | FixedSampling = THREE_SAMPLES,
     estimator: str = "paper",
     warmup: int = 2,
     joint: int | None = None,
