@@ -53,8 +53,8 @@ def run_search(cfg: CfgNode, resume: bool = False) -> SearchResult:
     """Search as ``cfg`` says and return what was found.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json (a line for each step), checkpoints
-    and, at the end, search_result.pth and .yaml, architecture.yaml and report.html. Call it in every
-    process. Raises a UserError on wrong input, before anything is written.
+    and, at the end, search_result.pth and .yaml, architecture.yaml and report.html. Call it in
+    every process. Raises a UserError on wrong input, before anything is written.
 
     Args:
         cfg: the config; SEARCH, SOLVER and DATA are read.
