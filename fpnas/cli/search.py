@@ -1,0 +1,36 @@
+"""Search an architecture for your images under a budget.
+
+Writes the found architecture (architecture.yaml), the search result with its most probable
+architectures, a report and checkpoints into OUTPUT_DIR. An interrupted search goes on with
+--resume.
+
+  fpnas search --config-file quick/search.yaml OUTPUT_DIR out/search
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from fpnas.cli.launching import launch_run
+from fpnas.config import CfgNode
+from fpnas.config.flags import add_config_arguments, add_launch_arguments, config_from_args
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """detectron2's flags."""
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_launch_arguments(parser)
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search in as many processes as asked for."""
+    launch_run(run_worker, config_from_args(args), args)
+    return 0
+
+
+def run_worker(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """One process of a search."""
+    from fpnas.search.run import run_search
+
+    run_search(cfg, resume=args.resume)
