@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from fpnas.config import CfgNode
+from fpnas.config.flags import add_config_arguments, add_launch_arguments
 from fpnas.errors import ConfigError
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import atomic_write
@@ -19,35 +20,11 @@ logger = logging.getLogger(__name__)
 
 def default_argument_parser(description: str | None = None) -> argparse.ArgumentParser:
     """A parser of the flags that detectron2 has made customary, then KEY VALUE overrides."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="KEY VALUE overrides come after all flags: SOLVER.EPOCHS 20 OUTPUT_DIR out",
-    )
-    parser.add_argument(
-        "--config-file", default="", metavar="FILE", help="YAML file of config keys"
-    )
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
-    parser.add_argument(
-        "--num-gpus",
-        type=int,
-        default=1,
-        metavar="N",
-        help="GPUs on this machine, or processes where there is no GPU (default: 1)",
-    )
-    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument(
-        "--machine-rank", type=int, default=0, metavar="RANK", help="of this machine, from 0"
-    )
-    parser.add_argument(
-        "--dist-url",
-        default="auto",
-        metavar="URL",
-        help="where the processes meet: auto (one machine), or tcp://HOST:PORT of machine 0",
-    )
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys to override"
-    )
+    add_launch_arguments(parser)
+    add_config_arguments(parser)
     return parser
 
 

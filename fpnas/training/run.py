@@ -29,6 +29,7 @@ from fpnas.engine import (
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, build_model
+from fpnas.report import write_training_report
 from fpnas.solver import (
     ClassificationLoss,
     build_ema,
@@ -308,14 +309,4 @@ def _write_result(output_dir: Path, result: dict[str, Any]) -> None:
     with atomic_write(output_dir / "result.yaml") as file:
         file.write(yaml.safe_dump(result, sort_keys=False).encode())
     logger.info("Result: %s. Files: %s", _as_text(result), output_dir)
-    _write_report(output_dir)
-
-
-def _write_report(output_dir: Path) -> None:
-    """Curves of the training, where the report's libraries are installed."""
-    try:
-        from fpnas.report import write_training_report
-    except ImportError as error:
-        logger.info("No report: %s", error)
-    else:
-        logger.info("Report: %s", write_training_report(output_dir))
+    logger.info("Report: %s", write_training_report(output_dir))

@@ -105,6 +105,7 @@ def test_a_training_writes_its_files_and_returns_its_figures(cfg, arch):
     assert {"loss", "train_top1", "grad_norm", "lr", "test_top1", "test_loss"} <= set(lines[-1])
     assert result["best_top1"] == max(line.get("test_top1", 0) for line in lines)
     assert (output / "last_checkpoint").read_text() == "model_final.pth"
+    assert "The training" in (output / "report.html").read_text()
     best = read_checkpoint(output / "model_best.pth")
     assert best["iteration"] == result["best_iteration"] and "trainer" not in best
 
