@@ -62,6 +62,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> SearchResult:
     """
     setup = _Setup.from_cfg(cfg)
     default_setup(cfg, argparse.Namespace(resume=resume))
+    _log_budget(setup)
     trainer = _build_trainer(setup)
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), trainer=trainer
@@ -173,6 +174,20 @@ def _check_target(space: NetworkSpace, cfg: CfgNode) -> None:
             f"SEARCH.TARGET is {cfg.SEARCH.TARGET:.6g} {cfg.SEARCH.COST}, less than any "
             f"architecture of {space.name} costs. Reachable at {space.input_size} px and "
             f"{space.num_classes} classes: {lowest:.6g} to {highest:.6g}."
+        )
+
+
+def _log_budget(setup: _Setup) -> None:
+    """Say how much of the space the budget leaves; warn if the search will hardly meet it."""
+    cost, target = setup.cfg.SEARCH.COST, setup.cfg.SEARCH.TARGET
+    choices = setup.space.sample(4000, torch.Generator().manual_seed(0))
+    share = float((getattr(setup.space, cost)(choices) <= target).double().mean())
+    logger.info("%r; %.1f %% of uniform samples cost at most the target", setup.space, 100 * share)
+    if share < 0.01:
+        logger.warning(
+            "SEARCH.TARGET %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
+            "networks ('fpnas analyze --space NAME') would spend the search better.",
+            *(target, cost, setup.space.name),
         )
 
 

@@ -171,3 +171,12 @@ def test_resume_with_another_space_is_refused(finished: tuple[Path, SearchResult
     cfg = make_cfg(finished[0], SEARCH__SPACE="FP-NAS-Mini", SEARCH__TARGET=5e6)
     with pytest.raises(CheckpointError, match="does not fit the model"):
         search_run.run_search(cfg, resume=True)
+
+
+def test_rare_target_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lowest, _ = get_space("FP-NAS-Micro").at(SIDE, 3).cost_range()
+    result = search_run.run_search(
+        make_cfg(tmp_path, SEARCH__TARGET=lowest + 1, SOLVER__EPOCHS=2, SEARCH__LAMBDA=0.06)
+    )
+    assert result.cost == lowest
+    assert "is rare in FP-NAS-Micro" in caplog.text
