@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -100,7 +102,7 @@ def test_state_round_trip_goes_on_with_the_same_bits() -> None:
     step(supernet, optimizer, sample(1), 0)
     resumed, resumed_optimizer = make()
     resumed.load_state_dict(supernet.state_dict())
-    resumed_optimizer.load_state_dict(optimizer.state_dict())
+    resumed_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for seed in (1, 2):
         step(supernet, optimizer, sample(seed), seed)
         step(resumed, resumed_optimizer, sample(seed), seed)
