@@ -13,7 +13,6 @@ EXPORT = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"]
 TEST = [
     "hypothesis>=6.100",
     "pytest>=8",
-    "pytest-xdist>=3",
     "scikit-learn",
     "scipy",
     "setuptools>=68",

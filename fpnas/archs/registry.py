@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fpnas.archs.architecture import Architecture
 from fpnas.errors import UnknownNameError
 from fpnas.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 ARCH_REGISTRY = Registry(
     "ARCH",

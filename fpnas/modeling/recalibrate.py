@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import torch
-from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import Tensor, nn
 
 from fpnas.errors import DataError
+
+with warnings.catch_warnings():  # fvcore scripts its losses when it is imported
+    warnings.simplefilter("ignore", FutureWarning)
+    from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.data import TestLoader, TrainLoader, build_dataset, split_halves
+from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
     CheckpointHook,
     EvalHook,
@@ -61,14 +62,16 @@ def run_search(cfg: CfgNode, resume: bool = False) -> SearchResult:
         resume: go on from the last checkpoint in OUTPUT_DIR.
     """
     setup = _Setup.from_cfg(cfg)
-    default_setup(cfg, argparse.Namespace(resume=resume))
-    _log_budget(setup)
+    torch.manual_seed(derive_seed(cfg.SEED, "weights"))
     trainer = _build_trainer(setup)
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), trainer=trainer
     )
     trainer.register_hooks(_build_hooks(setup, trainer, checkpointer))
+    resume = resume and Path(cfg.OUTPUT_DIR).is_dir()
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    default_setup(cfg, argparse.Namespace(resume=resume))
+    _log_budget(setup)
     trainer.train(trainer.steps_done, setup.max_iter)
     result = trainer.searcher.result(cfg.SEARCH.TOP_M)
     logger.info(

@@ -167,10 +167,26 @@ def test_bad_input_names_the_key_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_of_another_network_leave_nothing(
+    finished: tuple[Path, SearchResult], tmp_path: Path
+) -> None:
+    cfg = make_cfg(
+        tmp_path / "out",
+        SEARCH__SPACE="FP-NAS-Mini",
+        SEARCH__TARGET=5e6,
+        MODEL__WEIGHTS=finished[0] / "model_final.pth",
+    )
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        search_run.run_search(cfg)
+    assert not (tmp_path / "out").exists()
+
+
 def test_resume_with_another_space_is_refused(finished: tuple[Path, SearchResult]) -> None:
     cfg = make_cfg(finished[0], SEARCH__SPACE="FP-NAS-Mini", SEARCH__TARGET=5e6)
+    config = (finished[0] / "config.yaml").read_text()
     with pytest.raises(CheckpointError, match="does not fit the model"):
         search_run.run_search(cfg, resume=True)
+    assert (finished[0] / "config.yaml").read_text() == config
 
 
 def test_rare_target_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
