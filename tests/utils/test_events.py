@@ -6,6 +6,7 @@ import fcntl
 import json
 import math
 import os
+import select
 import struct
 import sys
 import termios
@@ -208,6 +209,10 @@ def test_progress_bar_only_on_a_terminal(monkeypatch, capsys):
         monkeypatch.setattr(sys, "stderr", terminal)
         run_bar()
         terminal.flush()
-        shown = os.read(leader, 65536).decode()
+        shown = ""
+        expected = ("3/5", "5/5", "loss: 0.75")
+        # A terminal hands its text over in pieces.
+        while not all(text in shown for text in expected):
+            assert select.select([leader], [], [], 60)[0], f"nothing more came after {shown!r}"
+            shown += os.read(leader, 65536).decode()
     os.close(leader)
-    assert "3/5" in shown and "5/5" in shown and "loss: 0.75" in shown
