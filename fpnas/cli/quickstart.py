@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     clock = Clock(folder / "seconds.json", keep=args.resume)
     search_cfg = _config("quick/search.yaml", OUTPUT_DIR=folder / "search")
     with clock.measure("search"):
-        result = run_search(search_cfg, resume=args.resume)
+        [result] = run_search(search_cfg, resume=args.resume)
 
     arch_file = folder / "search" / "architecture.yaml"
     trained = {"OUTPUT_DIR": folder / "train", "MODEL.ARCH": arch_file}

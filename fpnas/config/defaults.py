@@ -131,6 +131,9 @@ _C.SEARCH.SPACE = "FP-NAS-Micro"
 _C.SEARCH.COST = "flops"
 # The budget, in units of COST. The returned architecture costs at most this.
 _C.SEARCH.TARGET = 3e6
+# Several budgets in place of TARGET, such as [60e6, 90e6]: one search that shares the supernet and
+# its warm-up, with a distribution and an architecture for each. They take the steps in turn.
+_C.SEARCH.TARGETS = ()
 # Input size, px, and number of classes at which the cost is counted. 0: those of the data.
 _C.SEARCH.COST_INPUT_SIZE = 0
 _C.SEARCH.COST_NUM_CLASSES = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from fpnas.search.trainer import SearchTrainer
 from fpnas.solver import SharedSGD, build_schedule, check_solver_config
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer
+from fpnas.utils.checkpoint import Checkpointer, atomic_write
 from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
 
 logger = logging.getLogger(__name__)
@@ -50,12 +51,14 @@ _SAMPLING = ("adaptive", "fixed")
 _SHOWN_SCALARS = ("entropy", "num_samples", "expected_cost", "mode_cost")
 
 
-def run_search(cfg: CfgNode, resume: bool = False) -> SearchResult:
-    """Search as ``cfg`` says and return what was found.
+def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
+    """Search as ``cfg`` says and return what was found, a result for each target.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json (a line for each step), checkpoints
-    and, at the end, search_result.pth and .yaml, architecture.yaml and report.html. Call it in
-    every process. Raises a UserError on wrong input, before anything is written.
+    and, at the end, search_result.pth and .yaml, architecture.yaml and report.html. With several
+    SEARCH.TARGETS these last files stand in a folder for each target (``target-60M``), together
+    with the lines of metrics.json that are about it. Call it in every process. Raises a UserError
+    on wrong input, before anything is written.
 
     Args:
         cfg: the config; SEARCH, SOLVER and DATA are read.
@@ -73,15 +76,16 @@ def run_search(cfg: CfgNode, resume: bool = False) -> SearchResult:
     default_setup(cfg, argparse.Namespace(resume=resume))
     _log_budget(setup)
     trainer.train(trainer.steps_done, setup.max_iter)
-    result = trainer.searcher.result(cfg.SEARCH.TOP_M)
-    logger.info(
-        "Found an architecture of %.4g %s (target %.4g) with %d samples",
-        *(result.cost, cfg.SEARCH.COST, cfg.SEARCH.TARGET, result.num_samples),
-    )
-    if comm.is_main_process():
-        _write_result(setup, result)
+    results = [searcher.result(cfg.SEARCH.TOP_M) for searcher in trainer.searchers]
+    for result in results:
+        logger.info(
+            "Found an architecture of %.4g %s (target %.4g) with %d samples",
+            *(result.cost, cfg.SEARCH.COST, result.target, result.num_samples),
+        )
+        if comm.is_main_process():
+            _write_result(setup, result)
     comm.synchronize()
-    return result
+    return results
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class _Setup:
 
     cfg: CfgNode
     space: NetworkSpace
+    targets: tuple[float, ...]
     num_classes: int
     sampling: Sampling
     train_loader: TrainLoader
@@ -101,6 +106,7 @@ class _Setup:
     def from_cfg(cls, cfg: CfgNode) -> _Setup:
         """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
         _check_config(cfg)
+        targets = _targets(cfg)
         space, sampling = get_space(cfg.SEARCH.SPACE), _build_sampling(cfg)
         images = build_dataset(cfg, "train")
         num_classes = len(images.classes)
@@ -108,7 +114,7 @@ class _Setup:
             cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE,
             cfg.SEARCH.COST_NUM_CLASSES or num_classes,
         )
-        _check_target(space, cfg)
+        _check_targets(space, cfg.SEARCH.COST, targets)
         halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
         ranks = (comm.get_rank(), comm.get_world_size())
@@ -116,6 +122,7 @@ class _Setup:
         return cls(
             cfg=cfg,
             space=space,
+            targets=targets,
             num_classes=num_classes,
             sampling=sampling,
             train_loader=train_loader,
@@ -138,6 +145,11 @@ class _Setup:
         recalibrate_bn(network, (images.to(device) for images, _ in batches))
         scores = evaluate(network, self.val_images, device)
         return {f"mode_{name}": value for name, value in scores.items()}
+
+    def folder(self, target: float) -> Path:
+        """Where the result for ``target`` is written."""
+        output_dir = Path(self.cfg.OUTPUT_DIR)
+        return output_dir if len(self.targets) == 1 else output_dir / f"target-{_short(target)}"
 
 
 def _check_config(cfg: CfgNode) -> None:
@@ -170,28 +182,52 @@ def _check_choice(key: str, value: str, valid: Iterable[str]) -> None:
         )
 
 
-def _check_target(space: NetworkSpace, cfg: CfgNode) -> None:
-    lowest, highest = space.cost_range(cfg.SEARCH.COST)
-    if cfg.SEARCH.TARGET < lowest:
-        raise BudgetError(
-            f"SEARCH.TARGET is {cfg.SEARCH.TARGET:.6g} {cfg.SEARCH.COST}, less than any "
-            f"architecture of {space.name} costs. Reachable at {space.input_size} px and "
-            f"{space.num_classes} classes: {lowest:.6g} to {highest:.6g}."
-        )
+def _targets(cfg: CfgNode) -> tuple[float, ...]:
+    """SEARCH.TARGETS, else SEARCH.TARGET alone."""
+    try:
+        targets = tuple(float(target) for target in cfg.SEARCH.TARGETS) or (cfg.SEARCH.TARGET,)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"SEARCH.TARGETS must be a list of numbers, found {cfg.SEARCH.TARGETS}."
+        ) from None
+    if len({_short(target) for target in targets}) < len(targets):
+        raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
+    return targets
+
+
+def _check_targets(space: NetworkSpace, cost: str, targets: Iterable[float]) -> None:
+    lowest, highest = space.cost_range(cost)
+    for target in targets:
+        if target < lowest:
+            raise BudgetError(
+                f"SEARCH.TARGET is {target:.6g} {cost}, less than any architecture of {space.name} "
+                f"costs. Reachable at {space.input_size} px and {space.num_classes} classes: "
+                f"{lowest:.6g} to {highest:.6g}."
+            )
+
+
+def _short(target: float) -> str:
+    """A budget in names of files and architectures: 6e7 is ``60M``."""
+    return f"{target / 1e6:g}M"
 
 
 def _log_budget(setup: _Setup) -> None:
-    """Say how much of the space the budget leaves; warn if the search will hardly meet it."""
-    cost, target = setup.cfg.SEARCH.COST, setup.cfg.SEARCH.TARGET
+    """Say how much of the space a budget leaves; warn if the search will hardly meet it."""
+    cost = setup.cfg.SEARCH.COST
     choices = setup.space.sample(4000, torch.Generator().manual_seed(0))
-    share = float((getattr(setup.space, cost)(choices) <= target).double().mean())
-    logger.info("%r; %.1f %% of uniform samples cost at most the target", setup.space, 100 * share)
-    if share < 0.01:
-        logger.warning(
-            "SEARCH.TARGET %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
-            "networks ('fpnas analyze --space NAME') would spend the search better.",
-            *(target, cost, setup.space.name),
+    costs = getattr(setup.space, cost)(choices)
+    for target in setup.targets:
+        share = float((costs <= target).double().mean())
+        logger.info(
+            "%r; %.1f %% of uniform samples cost at most %.6g %s",
+            *(setup.space, 100 * share, target, cost),
         )
+        if share < 0.01:
+            logger.warning(
+                "The target %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
+                "networks ('fpnas analyze --space NAME') would spend the search better.",
+                *(target, cost, setup.space.name),
+            )
 
 
 def _build_sampling(cfg: CfgNode) -> Sampling:
@@ -213,22 +249,25 @@ def _build_trainer(setup: _Setup) -> SearchTrainer:
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         nesterov=cfg.SOLVER.NESTEROV,
     )
-    searcher = ArchitectureSearcher(
-        setup.space,
-        getattr(setup.space, cfg.SEARCH.COST),
-        cfg.SEARCH.TARGET,
-        estimator=cfg.SEARCH.ESTIMATOR,
-        sampling=setup.sampling,
-        distribution=_FIRST_DISTRIBUTION[cfg.SEARCH.DISTRIBUTION],
-        beta=cfg.SEARCH.BETA,
-        lr=cfg.SEARCH.ALPHA_LR,
-        seed=cfg.SEED,
-    )
+    searchers = [
+        ArchitectureSearcher(
+            setup.space,
+            getattr(setup.space, cfg.SEARCH.COST),
+            target,
+            estimator=cfg.SEARCH.ESTIMATOR,
+            sampling=setup.sampling,
+            distribution=_FIRST_DISTRIBUTION[cfg.SEARCH.DISTRIBUTION],
+            beta=cfg.SEARCH.BETA,
+            lr=cfg.SEARCH.ALPHA_LR,
+            seed=cfg.SEED + number,
+        )
+        for number, target in enumerate(setup.targets)
+    ]
     is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
     return SearchTrainer(
         supernet,
         optimizer,
-        searcher,
+        searchers,
         setup.train_loader,
         setup.val_loader,
         warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
@@ -245,8 +284,13 @@ def _build_hooks(
 ) -> list[HookBase | None]:
     cfg, output_dir = setup.cfg, Path(setup.cfg.OUTPUT_DIR)
 
-    def score_mode() -> dict[str, float]:
-        return setup.score(trainer.supernet, trainer.searcher.distribution.mode())
+    def score_modes() -> dict[str, float]:
+        scores = {}
+        for searcher in trainer.searchers:
+            suffix = "" if len(trainer.searchers) == 1 else f"@{_short(searcher.target)}"
+            own = setup.score(trainer.supernet, searcher.distribution.mode())
+            scores |= {f"{name}{suffix}": value for name, value in own.items()}
+        return scores
 
     save = CheckpointHook(
         checkpointer, setup.iterations(cfg.CHECKPOINT.PERIOD), cfg.CHECKPOINT.KEEP
@@ -257,7 +301,7 @@ def _build_hooks(
     return [
         IterationTimer(),
         LRSchedulerHook(trainer.optimizer, build_schedule(cfg, len(setup.train_loader))),
-        EvalHook(setup.iterations(cfg.TEST.PERIOD), score_mode),
+        EvalHook(setup.iterations(cfg.TEST.PERIOD), score_modes),
         # The learning of a distribution is looked at step by step, hence a line for each.
         PeriodicWriter(
             [
@@ -273,9 +317,27 @@ def _build_hooks(
 
 
 def _write_result(setup: _Setup, result: SearchResult) -> None:
-    output_dir = Path(setup.cfg.OUTPUT_DIR)
-    result.save(output_dir / "search_result.pth")
-    name = f"{setup.space.name}-{setup.cfg.SEARCH.TARGET / 1e6:g}M".lower()
-    setup.space.architecture(result.choices, name).save(output_dir / "architecture.yaml")
-    report = write_search_report(output_dir)
-    logger.info("Architecture: %s. Report: %s", output_dir / "architecture.yaml", report)
+    folder = setup.folder(result.target)
+    if folder != Path(setup.cfg.OUTPUT_DIR):
+        folder.mkdir(exist_ok=True)
+        _copy_metrics(Path(setup.cfg.OUTPUT_DIR), folder, result.target)
+    result.save(folder / "search_result.pth")
+    name = f"{setup.space.name}-{_short(result.target)}".lower()
+    setup.space.architecture(result.choices, name).save(folder / "architecture.yaml")
+    report = write_search_report(folder)
+    logger.info("Architecture: %s. Report: %s", folder / "architecture.yaml", report)
+
+
+def _copy_metrics(source: Path, folder: Path, target: float) -> None:
+    """The config, and the metrics about ``target`` under the names of a single search."""
+    suffix = f"@{_short(target)}"
+    with atomic_write(folder / "config.yaml") as file:
+        file.write((source / "config.yaml").read_bytes())
+    with atomic_write(folder / "metrics.json") as file:
+        for line in (source / "metrics.json").read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            own = record if record["target"] == target else {"iteration": record["iteration"]}
+            own = {name: value for name, value in own.items() if "@" not in name}
+            own |= {n.removesuffix(suffix): v for n, v in record.items() if n.endswith(suffix)}
+            if len(own) > 1:
+                file.write(f"{json.dumps(own)}\n".encode())

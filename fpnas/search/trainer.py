@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -37,17 +37,20 @@ class SearchTrainer(TrainerBase):
     BatchNorm normalises with the statistics of the batch at hand in both passes, so that no
     architecture is rated with the statistics of others.
 
+    Several searchers, one for each budget, share the supernet and its warm-up: they take the steps
+    in turn.
+
     With several processes, all draw the same architectures; gradients and likelihoods are averaged
     over the processes once a step.
 
     Args:
         supernet: the shared weights.
         optimizer: of omega.
-        searcher: of alpha.
+        searchers: of alpha; step i is of searcher i modulo their number.
         train_loader: the training half; step i takes batch i.
         val_loader: the validation half; step ``warmup_iterations + i`` takes batch i.
         warmup_iterations: steps that leave alpha alone.
-        joint_iteration: step before which a factorised distribution turns joint; None: never.
+        joint_iteration: step before which factorised distributions turn joint; None: never.
         likelihood_scale: the log-likelihood of a validation batch is this times its mean per image.
         clip_grad_norm: largest norm of omega's gradient; 0: no limit.
         channels_last: memory format of the images, which the supernet's should be, too.
@@ -58,7 +61,7 @@ class SearchTrainer(TrainerBase):
         self,
         supernet: SuperNet,
         optimizer: SharedSGD,
-        searcher: ArchitectureSearcher,
+        searchers: Sequence[ArchitectureSearcher],
         train_loader: BatchSource,
         val_loader: BatchSource,
         *,
@@ -72,7 +75,7 @@ class SearchTrainer(TrainerBase):
         super().__init__()
         self.supernet = supernet
         self.optimizer = optimizer
-        self.searcher = searcher
+        self.searchers = tuple(searchers)
         self._train_loader = train_loader
         self._val_loader = val_loader
         self._warmup_iterations = warmup_iterations
@@ -98,18 +101,20 @@ class SearchTrainer(TrainerBase):
     def run_step(self) -> None:
         """Draw, update omega, rate, update alpha."""
         if self.iter == self._joint_iteration:
-            self.searcher.convert_to_joint()
+            for searcher in self.searchers:
+                searcher.convert_to_joint()
+        searcher = self.searchers[self.iter % len(self.searchers)]
         batch, data_time = self._next(self._train_batches)
-        choices = self.searcher.ask()
+        choices = searcher.ask()
         loss = self._update_weights(choices, batch)
         if self.iter < self._warmup_iterations:
-            scalars = self.searcher.discard()
+            scalars = searcher.discard()
         else:
             batch, val_data_time = self._next(self._val_batches)
             data_time += val_data_time
-            scalars = self.searcher.tell(choices, self._log_likelihoods(choices, batch))
+            scalars = searcher.tell(choices, self._log_likelihoods(choices, batch))
             scalars["val_loss"] = -scalars.pop("log_likelihood") / self._likelihood_scale
-        self.storage.put_scalars(loss=loss, data_time=data_time, **scalars)
+        self.storage.put_scalars(loss=loss, data_time=data_time, target=searcher.target, **scalars)
 
     def _next(self, batches: Iterator[Batch]) -> tuple[Batch, float]:
         """A batch on the supernet's device, and the seconds that it was waited for."""
@@ -155,13 +160,14 @@ class SearchTrainer(TrainerBase):
         """The loop's state, alpha and omega's optimizer. (The supernet is saved as the model.)"""
         return {
             **super().state_dict(),
-            "searcher": self.searcher.state_dict(),
+            "searchers": [searcher.state_dict() for searcher in self.searchers],
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.searcher.load_state_dict(state["searcher"])
+        for searcher, own in zip(self.searchers, state["searchers"], strict=True):
+            searcher.load_state_dict(own)
         self.optimizer.load_state_dict(state["optimizer"])
 
 

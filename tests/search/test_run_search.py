@@ -64,7 +64,8 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchResult]:
     folder = tmp_path_factory.mktemp("search")
-    return folder, search_run.run_search(make_cfg(folder, SEARCH__ESTIMATOR="paper"))
+    [result] = search_run.run_search(make_cfg(folder, SEARCH__ESTIMATOR="paper"))
+    return folder, result
 
 
 def test_result_is_within_budget_and_its_files_agree(finished: tuple[Path, SearchResult]) -> None:
@@ -94,7 +95,7 @@ def test_config_of_a_run_reproduces_it(finished: tuple[Path, SearchResult], tmp_
     cfg = get_cfg()
     cfg.merge_from_file(finished[0] / "config.yaml")
     cfg.OUTPUT_DIR = str(tmp_path)
-    again = search_run.run_search(cfg)
+    [again] = search_run.run_search(cfg)
     assert torch.equal(again.distribution.logits, finished[1].distribution.logits)
 
 
@@ -126,7 +127,7 @@ def test_interrupted_mid_epoch_and_resumed_ends_with_the_same_bits(
         patch.setattr(search_run, "_build_hooks", with_interrupt)
         with pytest.raises(Interrupted):
             search_run.run_search(cfg)
-    resumed = search_run.run_search(cfg, resume=True)
+    [resumed] = search_run.run_search(cfg, resume=True)
 
     assert torch.equal(resumed.distribution.logits, finished[1].distribution.logits)
     weights, expected = (_model(folder) for folder in (tmp_path, finished[0]))
@@ -147,6 +148,9 @@ def _model(folder: Path) -> dict[str, Tensor]:
     [
         ({"SEARCH__SPACE": "FP-NAS-Mikro"}, UserError, "Did you mean 'FP-NAS-Micro'"),
         ({"SEARCH__TARGET": 1e3}, BudgetError, "Reachable at 8 px and 3 classes: [0-9.e+]+ to"),
+        ({"SEARCH__TARGETS": "[5e5, 10]"}, BudgetError, "SEARCH.TARGET is 10 flops"),
+        ({"SEARCH__TARGETS": "[5e5, 5e5]"}, ConfigError, "must differ"),
+        ({"SEARCH__TARGETS": "['many']"}, ConfigError, "list of numbers"),
         ({"SEARCH__COST": "flop"}, ConfigError, "Did you mean 'flops'"),
         ({"SEARCH__DISTRIBUTION": "joined"}, ConfigError, "SEARCH.DISTRIBUTION.*joint"),
         ({"SEARCH__SAMPLING": "some"}, ConfigError, "SEARCH.SAMPLING.*adaptive, fixed"),
@@ -191,8 +195,22 @@ def test_resume_with_another_space_is_refused(finished: tuple[Path, SearchResult
 
 def test_rare_target_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lowest, _ = get_space("FP-NAS-Micro").at(SIDE, 3).cost_range()
-    result = search_run.run_search(
+    [result] = search_run.run_search(
         make_cfg(tmp_path, SEARCH__TARGET=lowest + 1, SOLVER__EPOCHS=2, SEARCH__LAMBDA=0.06)
     )
     assert result.cost == lowest
-    assert "is rare in FP-NAS-Micro" in caplog.text
+    assert "flops is rare in FP-NAS-Micro" in caplog.text
+
+
+def test_several_targets_from_one_supernet(tmp_path: Path) -> None:
+    cfg = make_cfg(tmp_path, SEARCH__TARGETS="[3e5, 6e5]", SEARCH__ESTIMATOR="budgeted")
+    results = search_run.run_search(cfg)
+    assert [result.target for result in results] == [3e5, 6e5]
+    for result, name in zip(results, ("target-0.3M", "target-0.6M"), strict=True):
+        arch = Architecture.load(tmp_path / name / "architecture.yaml")
+        assert arch.flops(SIDE) == result.cost <= result.target
+        rows = read_metrics(tmp_path / name)
+        assert {row["target"] for row in rows if "target" in row} == {result.target}
+        assert sum("loss" in row for row in rows) == 4
+        assert "mode_top1" in rows[-1]
+        assert (tmp_path / name / "report.html").exists()

@@ -58,15 +58,19 @@ def make_trainer(
     joint: int | None = None,
     bad_from: int = 10**9,
     clip: float = 0.0,
+    targets: tuple[float, ...] = (60_000,),
 ) -> SearchTrainer:
     torch.manual_seed(0)
     supernet = SuperNet(SPACE)
     return SearchTrainer(
         supernet,
         SharedSGD(supernet.store, lr=0.05, momentum=0.9, weight_decay=1e-3),
-        ArchitectureSearcher(
-            SPACE, SPACE.flops, 60_000, estimator=estimator, sampling=sampling, lr=0.05
-        ),
+        [
+            ArchitectureSearcher(
+                SPACE, SPACE.flops, target, estimator=estimator, sampling=sampling, lr=0.05
+            )
+            for target in targets
+        ],
         Batches(1, bad_from),
         Batches(2),
         warmup_iterations=warmup,
@@ -92,12 +96,12 @@ def logged(trainer: SearchTrainer, steps: int) -> list[dict[str, float]]:
 
 def test_warmup_learns_weights_and_leaves_the_distribution_uniform() -> None:
     trainer = make_trainer(warmup=5)
-    before = {name: w.clone() for name, w in trainer.supernet.store.named_weights()}
+    before = {name: w.detach().clone() for name, w in trainer.supernet.store.named_weights()}
     logged(trainer, 5)
     after = dict(trainer.supernet.store.named_weights())
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    assert torch.count_nonzero(trainer.searcher.distribution.logits) == 0
-    assert trainer.searcher.history == {}
+    assert torch.count_nonzero(trainer.searchers[0].distribution.logits) == 0
+    assert trainer.searchers[0].history == {}
 
 
 def test_after_the_warmup_the_distribution_moves_and_every_step_is_logged() -> None:
@@ -150,7 +154,7 @@ def test_likelihoods_leave_no_gradient_and_use_batch_statistics() -> None:
 
 def test_gradient_norm_is_clipped() -> None:
     trainer = make_trainer(clip=1e-3)
-    before = {name: w.clone() for name, w in trainer.supernet.store.named_weights()}
+    before = {name: w.detach().clone() for name, w in trainer.supernet.store.named_weights()}
     for group in trainer.optimizer.param_groups:
         group["weight_decay"] = 0.0
     trainer._update_weights(torch.tensor([[1, 1, 1, 1]]), next(Batches(1).iterate()))
@@ -163,10 +167,10 @@ def test_gradient_norm_is_clipped() -> None:
 def test_mixed_search_turns_joint_at_its_iteration_without_a_jump() -> None:
     trainer = make_trainer(warmup=1, joint=4)
     rows = logged(trainer, 4)
-    assert type(trainer.searcher.distribution).__name__ == "FactorizedDistribution"
-    entropy = float(trainer.searcher.distribution.entropy())
+    assert type(trainer.searchers[0].distribution).__name__ == "FactorizedDistribution"
+    entropy = float(trainer.searchers[0].distribution.entropy())
     trainer.train(4, 5)
-    assert type(trainer.searcher.distribution).__name__ == "JointDistribution"
+    assert type(trainer.searchers[0].distribution).__name__ == "JointDistribution"
     assert trainer.storage.latest()["entropy"][0] == pytest.approx(entropy, abs=1e-12)
     assert rows[3]["entropy"] != entropy
 
@@ -177,7 +181,7 @@ def test_nan_stops_before_the_update() -> None:
         trainer.train(0, 6)
     weights = dict(trainer.supernet.store.named_weights())
     assert all(torch.isfinite(weight).all() for weight in weights.values())
-    assert len(trainer.searcher.history["entropy"]) == 1
+    assert len(trainer.searchers[0].history["entropy"]) == 1
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -192,8 +196,21 @@ def test_resumed_search_ends_with_the_same_bits(stop: int) -> None:
     second.load_state_dict(first.state_dict())
     second.train(second.steps_done, 7)
 
-    assert torch.equal(whole.searcher.distribution.logits, second.searcher.distribution.logits)
-    assert whole.searcher.history == second.searcher.history
+    assert torch.equal(
+        whole.searchers[0].distribution.logits, second.searchers[0].distribution.logits
+    )
+    assert whole.searchers[0].history == second.searchers[0].history
     resumed = second.supernet.state_dict()
     for name, value in whole.supernet.state_dict().items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_several_targets_take_the_steps_in_turn() -> None:
+    trainer = make_trainer(estimator="budgeted", targets=(50_000, 80_000), warmup=2)
+    rows = logged(trainer, 8)
+    assert [row["target"] for row in rows] == [50_000, 80_000] * 4
+    small, large = trainer.searchers
+    assert len(small.history["entropy"]) == len(large.history["entropy"]) == 3
+    assert not torch.equal(small.distribution.logits, large.distribution.logits)
+    assert small.result().cost <= 50_000
+    assert large.result().cost <= 80_000
