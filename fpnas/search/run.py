@@ -64,7 +64,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
         cfg: the config; SEARCH, SOLVER and DATA are read.
         resume: go on from the last checkpoint in OUTPUT_DIR.
     """
-    setup = _Setup.from_cfg(cfg)
+    setup = SearchSetup.from_cfg(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
     trainer = _build_trainer(setup)
     checkpointer = Checkpointer(
@@ -89,7 +89,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
 
 
 @dataclass(frozen=True)
-class _Setup:
+class SearchSetup:
     """What a search needs from its config and its data; making it writes nothing."""
 
     cfg: CfgNode
@@ -103,7 +103,7 @@ class _Setup:
     max_iter: int
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> _Setup:
+    def from_cfg(cls, cfg: CfgNode) -> SearchSetup:
         """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
         _check_config(cfg)
         targets = _targets(cfg)
@@ -211,7 +211,7 @@ def _short(target: float) -> str:
     return f"{target / 1e6:g}M"
 
 
-def _log_budget(setup: _Setup) -> None:
+def _log_budget(setup: SearchSetup) -> None:
     """Say how much of the space a budget leaves; warn if the search will hardly meet it."""
     cost = setup.cfg.SEARCH.COST
     choices = setup.space.sample(4000, torch.Generator().manual_seed(0))
@@ -236,7 +236,7 @@ def _build_sampling(cfg: CfgNode) -> Sampling:
     return AdaptiveSampling(cfg.SEARCH.LAMBDA)
 
 
-def _build_trainer(setup: _Setup) -> SearchTrainer:
+def _build_trainer(setup: SearchSetup) -> SearchTrainer:
     cfg = setup.cfg
     supernet = SuperNet(setup.space, setup.num_classes, cfg.SEARCH.SHARING).to(comm.get_device())
     if cfg.SOLVER.CHANNELS_LAST:
@@ -280,7 +280,7 @@ def _build_trainer(setup: _Setup) -> SearchTrainer:
 
 
 def _build_hooks(
-    setup: _Setup, trainer: SearchTrainer, checkpointer: Checkpointer
+    setup: SearchSetup, trainer: SearchTrainer, checkpointer: Checkpointer
 ) -> list[HookBase | None]:
     cfg, output_dir = setup.cfg, Path(setup.cfg.OUTPUT_DIR)
 
@@ -316,7 +316,7 @@ def _build_hooks(
     ]
 
 
-def _write_result(setup: _Setup, result: SearchResult) -> None:
+def _write_result(setup: SearchSetup, result: SearchResult) -> None:
     folder = setup.folder(result.target)
     if folder != Path(setup.cfg.OUTPUT_DIR):
         folder.mkdir(exist_ok=True)

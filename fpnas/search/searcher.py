@@ -68,6 +68,7 @@ class ArchitectureSearcher:
       unbiased estimate of the expected cost under the distribution.
     - ``mode_cost``: cost of the most probable architecture.
     - ``redraws``: architectures drawn in place of some over the target.
+    - ``sampled_cost``: mean cost of the K evaluated architectures.
     - ``over_target``: evaluated architectures that are over the target.
     - ``log_likelihood``: mean over the K evaluated architectures.
 
@@ -148,6 +149,7 @@ class ArchitectureSearcher:
             "mode_cost": float(mode_cost),
         }
         scalars["redraws"] = self._redraw_over_target(choices, costs)
+        scalars["sampled_cost"] = float(costs.mean())
         scalars["over_target"] = int((costs > self.target).sum())
         self._draw = _Draw(choices, hinge_cost(costs, self.target), scalars)
         return choices.clone()

@@ -1,0 +1,201 @@
+"""What does a supernet search cost, and what does it find? The paper's Figures 3 and 4, small.
+
+    python benchmarks/search_efficiency.py --data cifar10 --output-dir out/efficiency --seeds 3
+
+Searches the same space with the same number of steps by
+
+- ``fixed``: PARSEC, K samples in every step, joint distribution, equation 7;
+- ``adaptive``: K proportional to the entropy, from the same K on;
+- ``mixed``: adaptive, with a factorised distribution that turns joint;
+- ``budgeted``: mixed, with our estimator;
+
+then trains every found network alike. Prints a table of means over the seeds with standard
+deviations, and writes it to results.json and two plots. Every run has its own folder in
+--output-dir, and an interrupted benchmark goes on where it stopped.
+
+``gain`` is the supernet's loss of the found architecture below the mean of random architectures
+within budget, in standard deviations of theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.modeling import SuperNet
+from fpnas.search.run import SearchSetup, run_search
+from fpnas.spaces import get_space
+from fpnas.training import run_training
+from fpnas.utils.checkpoint import atomic_write, load_weights
+
+METHODS: dict[str, dict[str, str]] = {
+    "fixed": {"SAMPLING": "fixed", "DISTRIBUTION": "joint", "ESTIMATOR": "paper"},
+    "adaptive": {"SAMPLING": "adaptive", "DISTRIBUTION": "joint", "ESTIMATOR": "paper"},
+    "mixed": {"SAMPLING": "adaptive", "DISTRIBUTION": "mixed", "ESTIMATOR": "paper"},
+    "budgeted": {"SAMPLING": "adaptive", "DISTRIBUTION": "mixed", "ESTIMATOR": "budgeted"},
+}
+
+# A backward pass costs about two forward passes.
+_FORWARD_BACKWARD = 3
+
+
+def search_config(args: argparse.Namespace, method: str, seed: int) -> CfgNode:
+    """The config of one search."""
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config(args.config_file))
+    entropy = math.log(get_space(cfg.SEARCH.SPACE).num_architectures)
+    overrides: dict[str, Any] = {
+        "OUTPUT_DIR": args.output_dir / f"{method}-{seed}" / "search",
+        "SEED": seed,
+        "DATA.ROOT": args.data,
+        "SEARCH.NUM_SAMPLES": args.samples,
+        "SEARCH.LAMBDA": args.samples / entropy,
+        "LOG.TENSORBOARD": False,
+        **{f"SEARCH.{key}": value for key, value in METHODS[method].items()},
+    }
+    for key, value in overrides.items():
+        cfg.merge_from_list([key, str(value)])
+    cfg.merge_from_list(args.opts)
+    return cfg
+
+
+def run_one(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """Figures of one search and the training of what it found."""
+    folder = args.output_dir / f"{method}-{seed}"
+    finished = folder / "figures.json"
+    if finished.exists():
+        return json.loads(finished.read_text())
+    cfg = search_config(args, method, seed)
+    [result] = run_search(cfg, resume=True)
+    lines = (folder / "search" / "metrics.json").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    figures = {
+        "samples": sum(step["num_samples"] for step in steps),
+        "minutes": sum(step["time"] for step in steps) / 60,
+        "flops_spent": sum(_spent(step, cfg) for step in steps),
+        "cost": result.cost,
+        "within_budget": result.cost <= cfg.SEARCH.TARGET,
+        "final_entropy": steps[-1]["entropy"],
+        "entropy": [step["entropy"] for step in steps],
+        **_supernet_figures(args, cfg, result.choices),
+        "accuracy": _train(args, cfg, folder),
+    }
+    with atomic_write(finished) as file:
+        file.write(json.dumps(figures).encode())
+    return figures
+
+
+def _spent(step: dict[str, float], cfg: CfgNode) -> float:
+    """Multiply-adds of a step: training batch forth and back, validation batch forth."""
+    images = _FORWARD_BACKWARD * cfg.SOLVER.BATCH_SIZE
+    if "val_loss" in step:
+        images += cfg.SEARCH.VAL_BATCH_SIZE
+    return step["num_samples"] * step["sampled_cost"] * images
+
+
+def _supernet_figures(
+    args: argparse.Namespace, cfg: CfgNode, choices: torch.Tensor
+) -> dict[str, float]:
+    """The supernet's loss of the found architecture, against random ones within budget."""
+    setup = SearchSetup.from_cfg(cfg)
+    supernet = SuperNet(setup.space, setup.num_classes, cfg.SEARCH.SHARING)
+    load_weights(supernet, Path(cfg.OUTPUT_DIR) / "model_final.pth")
+    candidates = setup.space.sample(20000, torch.Generator().manual_seed(cfg.SEED))
+    costs = getattr(setup.space, cfg.SEARCH.COST)(candidates)
+    rivals = candidates[costs <= cfg.SEARCH.TARGET][: args.rivals]
+    losses = [setup.score(supernet, rival)["mode_loss"] for rival in rivals]
+    found = setup.score(supernet, choices)["mode_loss"]
+    mean, spread = statistics.mean(losses), statistics.stdev(losses)
+    return {"supernet_loss": found, "random_loss": mean, "gain": (mean - found) / spread}
+
+
+def _train(args: argparse.Namespace, search_cfg: CfgNode, folder: Path) -> float:
+    """Test accuracy, percent, of the found network trained on its own."""
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config(args.train_config_file))
+    cfg.DATA = search_cfg.DATA.clone()
+    cfg.SEED = search_cfg.SEED
+    cfg.OUTPUT_DIR = str(folder / "train")
+    cfg.MODEL.ARCH = str(folder / "search" / "architecture.yaml")
+    cfg.SOLVER.EPOCHS = args.train_epochs
+    cfg.LOG.TENSORBOARD = False
+    return run_training(cfg, resume=True)["top1"]
+
+
+def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, list[float]]]:
+    """Mean and standard deviation over the seeds of every figure of every method."""
+    summary = {}
+    for method, figures in runs.items():
+        names = [name for name, value in figures[0].items() if not isinstance(value, list)]
+        columns = {name: [float(run[name]) for run in figures] for name in names}
+        summary[method] = {
+            name: [statistics.mean(c), statistics.stdev(c) if len(c) > 1 else 0.0]
+            for name, c in columns.items()
+        }
+    return summary
+
+
+def plot(runs: dict[str, list[dict[str, Any]]], output_dir: Path) -> None:
+    """Entropy over the steps (Figures 3b and 4a) and samples against accuracy (Figure 3a)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for method, figures in runs.items():
+        curves = torch.tensor([run["entropy"] for run in figures])
+        left.plot(curves.mean(0), label=method)
+        samples = [run["samples"] for run in figures]
+        right.scatter(samples, [run["accuracy"] for run in figures], label=method)
+    left.set(xlabel="step", ylabel="entropy, nats")
+    right.set(xlabel="samples drawn", ylabel="test accuracy of the found network, %")
+    left.legend()
+    figure.savefig(output_dir / "search_efficiency.svg")
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="DATA.ROOT: an image folder")
+    parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("--config-file", default="search/CIFAR10-mini.yaml")
+    parser.add_argument("--train-config-file", default="quick/train_folder.yaml")
+    parser.add_argument("--train-epochs", type=int, default=10)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--samples", type=int, default=14, help="K of fixed, first K of the others")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--rivals", type=int, default=20, help="random architectures to compare with"
+    )
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE")
+    args = parser.parse_args()
+
+    runs = {
+        method: [run_one(args, method, seed) for seed in range(args.seeds)]
+        for method in args.methods
+    }
+    summary = summarise(runs)
+    with atomic_write(args.output_dir / "results.json") as file:
+        file.write(json.dumps(summary, indent=2).encode())
+    plot(runs, args.output_dir)
+    names = list(next(iter(summary.values())))
+    rows = [
+        [method, *(f"{figures[n][0]:.4g} ± {figures[n][1]:.2g}" for n in names)]
+        for method, figures in summary.items()
+    ]
+    print(tabulate(rows, headers=["method", *names]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The benchmark of supernet searches, end to end on tiny images."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fpnas.config import CfgNode
+from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "search_efficiency.py"
+SIDE = 8
+
+
+@DATASET_REGISTRY.register(name="test_search_efficiency")
+def shaded(cfg: CfgNode, split: str) -> ImageSet:
+    labels = torch.arange(160) % 2
+    generator = torch.Generator().manual_seed(len(split))
+    noise = torch.randint(120, (160, 3, SIDE, SIDE), generator=generator)
+    return TensorImages((noise + 120 * labels[:, None, None, None]).byte(), labels, ["a", "b"])
+
+
+def run(monkeypatch: pytest.MonkeyPatch, output_dir: Path) -> None:
+    options = {
+        "DATA.NAME": "test_search_efficiency",
+        "DATA.INPUT_SIZE": SIDE,
+        "SOLVER.BATCH_SIZE": 16,
+        "SOLVER.EPOCHS": 2,
+        "SEARCH.VAL_BATCH_SIZE": 16,
+        "SEARCH.WARMUP_EPOCHS": 1,
+        "SEARCH.TARGET": 5e5,
+        "SEARCH.BN_BATCHES": 1,
+    }
+    pairs = [text for key, value in options.items() for text in (key, str(value))]
+    arguments = ["--data", "unused", "--output-dir", str(output_dir), "--seeds", "2"]
+    arguments += ["--methods", "fixed", "budgeted", "--samples", "3", "--rivals", "3"]
+    arguments += ["--train-epochs", "1", "--opts", *pairs]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_two_methods_two_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results) == {"fixed", "budgeted"}
+    assert results["fixed"]["samples"] == [3 * 10, 0.0]  # 3 in each of 2 epochs of 5 steps
+    assert results["budgeted"]["within_budget"] == [1.0, 0.0]
+    assert results["budgeted"]["cost"][0] <= 5e5
+    # Fixed samples exceed the target, redrawn ones do not.
+    assert results["budgeted"]["flops_spent"][0] < results["fixed"]["flops_spent"][0]
+    assert "budgeted" in capsys.readouterr().out
+
+    # A second run finds everything done.
+    finished = tmp_path / "fixed-0" / "figures.json"
+    figures = json.loads(finished.read_text())
+    finished.write_text(json.dumps({**figures, "accuracy": 12.5}))
+    other = json.loads((tmp_path / "fixed-1" / "figures.json").read_text())
+    run(monkeypatch, tmp_path)
+    again = json.loads((tmp_path / "results.json").read_text())
+    assert again["fixed"]["accuracy"][0] == pytest.approx((12.5 + other["accuracy"]) / 2)
