@@ -127,7 +127,8 @@ _C.SOLVER.DISTILL.TEMPERATURE = 1.0
 _C.SEARCH = CN()
 # Name in SPACE_REGISTRY.
 _C.SEARCH.SPACE = "FP-NAS-Micro"
-# What the budget counts: "flops" (multiply-adds) or "params" (conv and linear weights).
+# What the budget counts: "flops" (multiply-adds), "params" (conv and linear weights) or "latency"
+# (ms of one image in ONNX Runtime on this machine, summed over measured blocks).
 _C.SEARCH.COST = "flops"
 # The budget, in units of COST. The returned architecture costs at most this.
 _C.SEARCH.TARGET = 3e6
@@ -137,6 +138,9 @@ _C.SEARCH.TARGETS = ()
 # Input size, px, and number of classes at which the cost is counted. 0: those of the data.
 _C.SEARCH.COST_INPUT_SIZE = 0
 _C.SEARCH.COST_NUM_CLASSES = 0
+# File of measured blocks for "latency" (JSON; made if it does not exist), and threads of a call.
+_C.SEARCH.LATENCY_TABLE = ""
+_C.SEARCH.LATENCY_THREADS = 1
 # Share of the training images that updates omega; the rest (the validation half) updates alpha.
 _C.SEARCH.TRAIN_FRACTION = 0.5
 # First epochs, in which only omega is updated, on samples of the initial distribution.

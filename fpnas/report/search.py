@@ -19,7 +19,7 @@ from fpnas.report.metrics import Metrics
 from fpnas.report.run_files import folded_files, read_architecture, read_mapping
 from fpnas.search.result import Candidate, SearchResult
 
-_UNITS = {"flops": "FLOPs", "params": "params"}
+_UNITS = {"flops": "FLOPs", "params": "params", "latency": "ms"}
 
 
 def write_search_report(output_dir: str | Path) -> Path:

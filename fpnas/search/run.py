@@ -26,10 +26,12 @@ from fpnas.engine import (
     PeriodicWriter,
     default_setup,
 )
-from fpnas.errors import BudgetError, ConfigError, did_you_mean
+from fpnas.errors import ConfigError, did_you_mean
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SHARING, SuperNet, recalibrate_bn
 from fpnas.report import write_search_report
+from fpnas.search.budget import Cost
+from fpnas.search.costs import COSTS, build_cost, check_targets, short_target, unit_of
 from fpnas.search.estimator import get_estimator
 from fpnas.search.result import SearchResult
 from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
@@ -42,8 +44,6 @@ from fpnas.utils.checkpoint import Checkpointer, atomic_write
 from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
 
 logger = logging.getLogger(__name__)
-
-COSTS = ("flops", "params")
 
 # SEARCH.DISTRIBUTION -> the distribution of the first steps
 _FIRST_DISTRIBUTION = {"joint": "joint", "factorized": "factorized", "mixed": "factorized"}
@@ -80,7 +80,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     for result in results:
         logger.info(
             "Found an architecture of %.4g %s (target %.4g) with %d samples",
-            *(result.cost, cfg.SEARCH.COST, result.target, result.num_samples),
+            *(result.cost, unit_of(cfg.SEARCH.COST), result.target, result.num_samples),
         )
         if comm.is_main_process():
             _write_result(setup, result)
@@ -94,6 +94,7 @@ class SearchSetup:
 
     cfg: CfgNode
     space: NetworkSpace
+    cost: Cost
     targets: tuple[float, ...]
     num_classes: int
     sampling: Sampling
@@ -114,7 +115,8 @@ class SearchSetup:
             cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE,
             cfg.SEARCH.COST_NUM_CLASSES or num_classes,
         )
-        _check_targets(space, cfg.SEARCH.COST, targets)
+        cost = build_cost(cfg, space)
+        check_targets(space, cfg.SEARCH.COST, cost, targets)
         halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
         ranks = (comm.get_rank(), comm.get_world_size())
@@ -122,6 +124,7 @@ class SearchSetup:
         return cls(
             cfg=cfg,
             space=space,
+            cost=cost,
             targets=targets,
             num_classes=num_classes,
             sampling=sampling,
@@ -149,7 +152,11 @@ class SearchSetup:
     def folder(self, target: float) -> Path:
         """Where the result for ``target`` is written."""
         output_dir = Path(self.cfg.OUTPUT_DIR)
-        return output_dir if len(self.targets) == 1 else output_dir / f"target-{_short(target)}"
+        return output_dir if len(self.targets) == 1 else output_dir / f"target-{self.short(target)}"
+
+    def short(self, target: float) -> str:
+        """``target`` in names of files and architectures."""
+        return short_target(self.cfg.SEARCH.COST, target)
 
 
 def _check_config(cfg: CfgNode) -> None:
@@ -190,43 +197,27 @@ def _targets(cfg: CfgNode) -> tuple[float, ...]:
         raise ConfigError(
             f"SEARCH.TARGETS must be a list of numbers, found {cfg.SEARCH.TARGETS}."
         ) from None
-    if len({_short(target) for target in targets}) < len(targets):
+    if len({short_target(cfg.SEARCH.COST, target) for target in targets}) < len(targets):
         raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
     return targets
 
 
-def _check_targets(space: NetworkSpace, cost: str, targets: Iterable[float]) -> None:
-    lowest, highest = space.cost_range(cost)
-    for target in targets:
-        if target < lowest:
-            raise BudgetError(
-                f"SEARCH.TARGET is {target:.6g} {cost}, less than any architecture of {space.name} "
-                f"costs. Reachable at {space.input_size} px and {space.num_classes} classes: "
-                f"{lowest:.6g} to {highest:.6g}."
-            )
-
-
-def _short(target: float) -> str:
-    """A budget in names of files and architectures: 6e7 is ``60M``."""
-    return f"{target / 1e6:g}M"
-
-
 def _log_budget(setup: SearchSetup) -> None:
     """Say how much of the space a budget leaves; warn if the search will hardly meet it."""
-    cost = setup.cfg.SEARCH.COST
+    unit = unit_of(setup.cfg.SEARCH.COST)
     choices = setup.space.sample(4000, torch.Generator().manual_seed(0))
-    costs = getattr(setup.space, cost)(choices)
+    costs = setup.cost(choices)
     for target in setup.targets:
         share = float((costs <= target).double().mean())
         logger.info(
             "%r; %.1f %% of uniform samples cost at most %.6g %s",
-            *(setup.space, 100 * share, target, cost),
+            *(setup.space, 100 * share, target, unit),
         )
         if share < 0.01:
             logger.warning(
                 "The target %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
                 "networks ('fpnas analyze --space NAME') would spend the search better.",
-                *(target, cost, setup.space.name),
+                *(target, unit, setup.space.name),
             )
 
 
@@ -252,7 +243,7 @@ def _build_trainer(setup: SearchSetup) -> SearchTrainer:
     searchers = [
         ArchitectureSearcher(
             setup.space,
-            getattr(setup.space, cfg.SEARCH.COST),
+            setup.cost,
             target,
             estimator=cfg.SEARCH.ESTIMATOR,
             sampling=setup.sampling,
@@ -287,7 +278,7 @@ def _build_hooks(
     def score_modes() -> dict[str, float]:
         scores = {}
         for searcher in trainer.searchers:
-            suffix = "" if len(trainer.searchers) == 1 else f"@{_short(searcher.target)}"
+            suffix = "" if len(trainer.searchers) == 1 else f"@{setup.short(searcher.target)}"
             own = setup.score(trainer.supernet, searcher.distribution.mode())
             scores |= {f"{name}{suffix}": value for name, value in own.items()}
         return scores
@@ -320,17 +311,18 @@ def _write_result(setup: SearchSetup, result: SearchResult) -> None:
     folder = setup.folder(result.target)
     if folder != Path(setup.cfg.OUTPUT_DIR):
         folder.mkdir(exist_ok=True)
-        _copy_metrics(Path(setup.cfg.OUTPUT_DIR), folder, result.target)
+        _copy_metrics(setup, result.target)
     result.save(folder / "search_result.pth")
-    name = f"{setup.space.name}-{_short(result.target)}".lower()
+    name = f"{setup.space.name}-{setup.short(result.target)}".lower()
     setup.space.architecture(result.choices, name).save(folder / "architecture.yaml")
     report = write_search_report(folder)
     logger.info("Architecture: %s. Report: %s", folder / "architecture.yaml", report)
 
 
-def _copy_metrics(source: Path, folder: Path, target: float) -> None:
+def _copy_metrics(setup: SearchSetup, target: float) -> None:
     """The config, and the metrics about ``target`` under the names of a single search."""
-    suffix = f"@{_short(target)}"
+    source, folder = Path(setup.cfg.OUTPUT_DIR), setup.folder(target)
+    suffix = f"@{setup.short(target)}"
     with atomic_write(folder / "config.yaml") as file:
         file.write((source / "config.yaml").read_bytes())
     with atomic_write(folder / "metrics.json") as file:

@@ -164,7 +164,8 @@ def value_like(default: object) -> st.SearchStrategy:
     if isinstance(default, str):
         return st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]))
     assert isinstance(default, tuple)
-    return st.lists(value_like(default[0]), max_size=4).map(tuple)
+    item = value_like(default[0] if default else 1.0)
+    return st.lists(item, max_size=4).map(tuple)
 
 
 CHANGES = st.fixed_dictionaries(

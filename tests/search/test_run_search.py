@@ -17,9 +17,9 @@ from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
 from fpnas.engine import HookBase, Interrupted
 from fpnas.errors import BudgetError, CheckpointError, ConfigError, UserError
 from fpnas.modeling import SearchedNet
-from fpnas.search import SearchResult
+from fpnas.search import SearchResult, costs
 from fpnas.search import run as search_run
-from fpnas.spaces import get_space
+from fpnas.spaces import NetworkSpace, get_space
 
 SIDE = 8
 
@@ -151,6 +151,7 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SEARCH__TARGETS": "[5e5, 10]"}, BudgetError, "SEARCH.TARGET is 10 flops"),
         ({"SEARCH__TARGETS": "[5e5, 5e5]"}, ConfigError, "must differ"),
         ({"SEARCH__TARGETS": "['many']"}, ConfigError, "list of numbers"),
+        ({"SEARCH__COST": "latency"}, ConfigError, "SEARCH.LATENCY_TABLE"),
         ({"SEARCH__COST": "flop"}, ConfigError, "Did you mean 'flops'"),
         ({"SEARCH__DISTRIBUTION": "joined"}, ConfigError, "SEARCH.DISTRIBUTION.*joint"),
         ({"SEARCH__SAMPLING": "some"}, ConfigError, "SEARCH.SAMPLING.*adaptive, fixed"),
@@ -214,3 +215,26 @@ def test_several_targets_from_one_supernet(tmp_path: Path) -> None:
         assert sum("loss" in row for row in rows) == 4
         assert "mode_top1" in rows[-1]
         assert (tmp_path / name / "report.html").exists()
+
+
+class FlopsAsLatency:
+    """Stands in for a table of measured blocks: 1 ms for every million multiply-adds."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        assert (path, threads) == ("blocks.json", 2)
+
+    def cost(self, space: NetworkSpace) -> Callable[[Tensor], Tensor]:
+        return lambda choices: space.flops(choices) / 1e6
+
+
+def test_latency_is_a_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "LatencyTable", FlopsAsLatency)
+    latency = {"SEARCH__COST": "latency", "SEARCH__LATENCY_TABLE": "blocks.json"}
+    latency |= {"SEARCH__LATENCY_THREADS": 2}
+    [result] = search_run.run_search(make_cfg(tmp_path / "a", SEARCH__TARGET=0.5, **latency))
+    arch = Architecture.load(tmp_path / "a" / "architecture.yaml")
+    assert arch.name == "fp-nas-micro-0.5ms"
+    assert arch.flops(SIDE) / 1e6 == pytest.approx(result.cost)
+    assert result.cost <= 0.5
+    with pytest.raises(BudgetError, match=r"0.001 ms, less than any.*Reachable at 8 px"):
+        search_run.run_search(make_cfg(tmp_path / "b", SEARCH__TARGET=0.001, **latency))

@@ -1,0 +1,261 @@
+"""Latency of single blocks and of whole networks in ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fpnas.archs import Architecture
+from fpnas.blocks import BlockSpec, spec_to_dict
+from fpnas.errors import UserError
+from fpnas.evaluation.latency import benchmark
+from fpnas.utils.env import _cpu_model
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from onnxruntime import IOBinding, SessionOptions
+
+    from fpnas.export.source import Runner
+
+# A busy machine slows a call down for a while. Blocks, and networks, are timed in several rounds
+# over all of them, so that a disturbance does not hit all rounds of any of them.
+_ROUNDS = 5
+_NETWORK_ROUNDS = 15
+_RUNS = 40
+_ROUND_SECONDS = 0.1
+
+
+class BlockShape(NamedTuple):
+    """A block and the input it gets: all that its latency depends on.
+
+    Attributes:
+        spec: the block.
+        in_channels: channels that enter it.
+        in_size: rows (= columns) that enter it, px.
+    """
+
+    spec: BlockSpec
+    in_channels: int
+    in_size: int
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the block hands its input on as it is."""
+        if self.spec.cost(self.in_channels, self.in_size, self.in_size).params:
+            return False  # without a module to build
+        with torch.device("meta"):  # no weights, no random numbers
+            return isinstance(self.spec.build(self.in_channels), nn.Identity)
+
+    def __str__(self) -> str:
+        """Registry name, fields and input, such as ``Skip(channels=16, stride=2) on 8x28x28``."""
+        fields = spec_to_dict(self.spec)
+        name = fields.pop("block")
+        # 1 and 1.0 are equal as fields, hence one block shape.
+        for key, value in fields.items():
+            if isinstance(value, float) and value.is_integer():
+                fields[key] = int(value)
+        inner = ", ".join(f"{key}={value}" for key, value in fields.items())
+        return f"{name}({inner}) on {self.in_channels}x{self.in_size}x{self.in_size}"
+
+
+class Timer(Protocol):
+    """What a latency table measures with. All times are in milliseconds, for a batch of one."""
+
+    def describe(self) -> dict[str, str]:
+        """Where the times come from; two timers of equal descriptions are interchangeable."""
+
+    def overhead(self) -> float:
+        """Time of a call that computes nothing; part of the time of every call."""
+
+    def blocks(self, shapes: Sequence[BlockShape]) -> list[float]:
+        """Time of a call for each block alone, overhead included."""
+
+    def networks(self, archs: Sequence[Architecture], input_size: int) -> list[float]:
+        """Time of a call of each whole network."""
+
+
+class OnnxTimer:
+    """Times float32 graphs with folded BatchNorm in ONNX Runtime on the CPU.
+
+    Args:
+        threads: of one call.
+
+    Raises UserError if the packages of the ``export`` extra are missing.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        if type(threads) is not int or threads < 1:
+            raise UserError(f"The number of threads is at least 1, found {threads!r}.")
+        _require("onnx", "onnxscript", "onnxruntime")
+        self.threads = threads
+
+    def describe(self) -> dict[str, str]:
+        return {
+            "cpu": f"{_cpu_model()}, {os.cpu_count()} logical",
+            "threads": str(self.threads),
+            "runtime": f"onnxruntime {metadata.version('onnxruntime')}",
+        }
+
+    def overhead(self) -> float:
+        """Median of a graph that returns its one number."""
+        return self._time([_identity_graph()], [torch.zeros(1, 1, 1, 1)])[0]
+
+    def blocks(self, shapes: Sequence[BlockShape]) -> list[float]:
+        """Median over the rounds of each round's median.
+
+        The input and the output stay in ONNX Runtime's own memory, as inside a network.
+        """
+        with torch.random.fork_rng(devices=[]):  # a search that measures goes on as if it had not
+            inputs = [torch.randn(1, s.in_channels, s.in_size, s.in_size) for s in shapes]
+            graphs = _export_blocks(shapes, inputs)
+        return self._time(graphs, inputs)
+
+    def networks(self, archs: Sequence[Architecture], input_size: int) -> list[float]:
+        """As the project's exporter writes them, called with a NumPy array; medians like those of
+        blocks.
+        """
+        with torch.random.fork_rng(devices=[]):
+            inputs = [torch.randn(1, a.in_channels, input_size, input_size) for a in archs]
+            runs = [self._network(arch, x) for arch, x in zip(archs, inputs, strict=True)]
+        arrays = [x.numpy() for x in inputs]
+        return self._medians(list(zip(runs, arrays, strict=True)), _NETWORK_ROUNDS)
+
+    def _network(self, arch: Architecture, images: Tensor) -> Runner:
+        from fpnas.export import onnx
+        from fpnas.export.source import prepare_source
+        from fpnas.modeling import SearchedNet
+
+        source = prepare_source(SearchedNet(arch), images, {}, batch_size=1, dynamic_batch=False)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            onnx.export(source, path)
+            return onnx.load(path, self.threads)
+
+    def _time(self, graphs: Sequence[ModelProto], inputs: Sequence[Tensor]) -> list[float]:
+        calls = [self._call(graph, x) for graph, x in zip(graphs, inputs, strict=True)]
+        return self._medians(calls, _ROUNDS)
+
+    def _medians(
+        self, calls: Sequence[tuple[Callable[[Any], Any], Any]], rounds: int
+    ) -> list[float]:
+        """For each function with its argument the median over the rounds, ms."""
+        times = [
+            [
+                benchmark(run, argument, 5, _RUNS, self.threads, _ROUND_SECONDS).median_ms
+                for run, argument in calls
+            ]
+            for _ in range(rounds)
+        ]
+        return [statistics.median(of_call) for of_call in zip(*times, strict=True)]
+
+    def _session_options(self) -> SessionOptions:
+        """The options with which the project's exporter runs whole networks."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only
+        return options
+
+    def _call(self, graph: ModelProto, x: Tensor) -> tuple[Any, IOBinding]:
+        """A function and its argument: one call of ``graph`` on ``x``, without any copy."""
+        import onnxruntime
+
+        block = onnxruntime.InferenceSession(
+            graph.SerializeToString(),
+            self._session_options(),
+            providers=["CPUExecutionProvider"],
+        )
+        binding = block.io_binding()
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(x.numpy())
+        binding.bind_ortvalue_input(block.get_inputs()[0].name, value)
+        binding.bind_output(block.get_outputs()[0].name, "cpu")
+        return block.run_with_iobinding, binding
+
+
+class _SideBySide(nn.Module):
+    """Independent blocks, each with its own input and output."""
+
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(block(x) for block, x in zip(self.blocks, inputs, strict=True))
+
+
+def _export_blocks(shapes: Sequence[BlockShape], inputs: Sequence[Tensor]) -> list[ModelProto]:
+    """A graph for each block. One export for all: most of its time does not depend on the size.
+
+    Raises UserError, which names the block, if one of them cannot be exported.
+    """
+    try:
+        return _export_side_by_side(shapes, inputs)
+    except Exception as error:  # the exporter raises whatever it likes
+        if len(shapes) == 1:
+            raise UserError(
+                f"Block {shapes[0]} cannot be exported to ONNX, so its latency is unknown: "
+                f"{str(error).strip().partition(chr(10))[0][:300]}"
+            ) from error
+    return [
+        graph
+        for shape, x in zip(shapes, inputs, strict=True)
+        for graph in _export_blocks([shape], [x])
+    ]
+
+
+def _export_side_by_side(
+    shapes: Sequence[BlockShape], inputs: Sequence[Tensor]
+) -> list[ModelProto]:
+    import onnx
+
+    from fpnas.export.fold import fold_bn
+    from fpnas.export.onnx import OPSET
+    from fpnas.modeling.searched_net import build_block
+
+    blocks = [fold_bn(build_block("", s.spec, s.in_channels)) for s in shapes]
+    ports = [(f"input{i}", f"output{i}") for i in range(len(blocks))]
+    program = torch.onnx.export(
+        _SideBySide(blocks).eval().requires_grad_(False),
+        tuple(inputs),
+        dynamo=True,
+        external_data=False,
+        opset_version=OPSET,
+        input_names=[name for name, _ in ports],
+        output_names=[name for _, name in ports],
+        verbose=False,
+    )
+    extractor = onnx.utils.Extractor(program.model_proto)
+    return [extractor.extract_model([entry], [exit_]) for entry, exit_ in ports]
+
+
+def _identity_graph() -> ModelProto:
+    from onnx import TensorProto, helper
+
+    from fpnas.export.onnx import OPSET
+
+    entry, exit_ = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1])
+        for name in ("input", "output")
+    )
+    node = helper.make_node("Identity", ["input"], ["output"])
+    graph = helper.make_graph([node], "identity", [entry], [exit_])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+def _require(*modules: str) -> None:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"Measuring latency needs {', '.join(missing)}: pip install 'fpnas[export]'."
+        )
