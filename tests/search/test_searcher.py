@@ -104,6 +104,7 @@ def test_scalars_describe_the_distribution_that_was_drawn_from():
         "expected_cost": float(cost(choices).double().mean()),
         "mode_cost": float(cost(mode[None])[0]),
         "redraws": 0,
+        "sampled_cost": float(cost(choices).double().mean()),
         "over_target": int((cost(choices) > TARGET).sum()),
         "log_likelihood": float(rate(choices).mean()),
     }
