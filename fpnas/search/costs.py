@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+import torch
 
 from fpnas.config import CfgNode
-from fpnas.errors import BudgetError, ConfigError
+from fpnas.errors import BudgetError, ConfigError, UserError
 from fpnas.evaluation.latency_table import LatencyTable
-from fpnas.search.budget import Cost, cost_range
+from fpnas.search.budget import Cost, cost_range, evaluate_cost
 from fpnas.spaces import NetworkSpace
 from fpnas.utils import comm
 
@@ -29,16 +31,31 @@ def build_cost(cfg: CfgNode, space: NetworkSpace) -> Cost:
             "SEARCH.COST latency needs SEARCH.LATENCY_TABLE, the JSON file that keeps the measured "
             "blocks; it is made if it does not exist."
         )
-    if comm.get_world_size() > 1:  # all processes must read equal numbers
-        if comm.is_main_process():
-            LatencyTable(path, cfg.SEARCH.LATENCY_THREADS).measure(space)
-        comm.synchronize()
+    table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
+    if comm.get_world_size() == 1:
+        return table.cost(space)
+    # All processes must read equal numbers, so one of them measures the whole space first.
+    failure = None
+    if comm.is_main_process():
+        try:
+            table.measure(space)
+        except UserError as error:
+            failure = error
+    failure = comm.broadcast_object(
+        failure
+    )  # an error in one process must not leave others waiting
+    if failure is not None:
+        raise failure
     return LatencyTable(path, cfg.SEARCH.LATENCY_THREADS).cost(space)
 
 
-def check_targets(space: NetworkSpace, name: str, cost: Cost, targets: Iterable[float]) -> None:
+def check_targets(space: NetworkSpace, name: str, cost: Cost, targets: Sequence[float]) -> None:
     """Raise BudgetError, with the reachable range, if no architecture meets one of ``targets``."""
     if name == "latency":
+        # Finding the range means measuring much of the space; usually a few probes settle it.
+        probes = space.sample(64, torch.Generator().manual_seed(0))
+        if float(evaluate_cost(cost, probes).min()) <= min(targets):
+            return
         lowest, highest = cost_range(space, cost)
     else:
         lowest, highest = space.cost_range(name)
