@@ -16,6 +16,8 @@ from fpnas.spaces.space import SearchSpace
 # cost(choices[K, V]) -> [K]: FLOPs, params, milliseconds, ...; any real dtype, lower is cheaper.
 Cost = Callable[[Tensor], Tensor]
 
+NUM_PROBES = 256  # uniform samples that are looked at before a target is called unreachable
+
 _EXHAUSTIVE = 2**14  # spaces up to this size are enumerated to find their range of cost
 _BISECTIONS = 24
 _RANDOM_STARTS = 4
@@ -105,7 +107,7 @@ def check_reachable(space: SearchSpace, cost: Cost, target: float) -> None:
     if not (math.isfinite(target) and target > 0):
         raise UserError(f"The target cost must be a positive number, found {target}.")
     # Uniform samples settle nearly every sensible target at once.
-    probes = space.sample(256, torch.Generator().manual_seed(0))
+    probes = space.sample(NUM_PROBES, torch.Generator().manual_seed(0))
     if not (evaluate_cost(cost, probes) <= target).any():
         lowest, highest = cost_range(space, cost)
         if lowest > target:

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
+from fpnas.config.checks import check_name, check_value
 from fpnas.data import TestLoader, TrainLoader, build_dataset, split_halves
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
@@ -26,11 +26,11 @@ from fpnas.engine import (
     PeriodicWriter,
     default_setup,
 )
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SHARING, SuperNet, recalibrate_bn
 from fpnas.report import write_search_report
-from fpnas.search.budget import Cost
+from fpnas.search.budget import NUM_PROBES, Cost
 from fpnas.search.costs import COSTS, build_cost, check_targets, short_target, unit_of
 from fpnas.search.estimator import get_estimator
 from fpnas.search.result import SearchResult
@@ -160,13 +160,13 @@ class SearchSetup:
 
 
 def _check_config(cfg: CfgNode) -> None:
-    _check_choice("SEARCH.COST", cfg.SEARCH.COST, COSTS)
-    _check_choice("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, _FIRST_DISTRIBUTION)
-    _check_choice("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, _SAMPLING)
-    _check_choice("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
+    check_name("SEARCH.COST", cfg.SEARCH.COST, COSTS)
+    check_name("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, _FIRST_DISTRIBUTION)
+    check_name("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, _SAMPLING)
+    check_name("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
     get_estimator(cfg.SEARCH.ESTIMATOR)
     check_solver_config(cfg)
-    _check_choice("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
+    check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
     search = cfg.SEARCH
     for key, is_valid, valid in (
         ("WARMUP_EPOCHS", 0 <= search.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS, "0 to SOLVER.EPOCHS - 1"),
@@ -178,15 +178,7 @@ def _check_config(cfg: CfgNode) -> None:
         ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
     ):
-        if not is_valid:
-            raise ConfigError(f"SEARCH.{key} is {search[key]}; valid: {valid}.")
-
-
-def _check_choice(key: str, value: str, valid: Iterable[str]) -> None:
-    if value not in valid:
-        raise ConfigError(
-            f"{key} is '{value}'.{did_you_mean(value, valid)} Valid: {', '.join(valid)}."
-        )
+        check_value(f"SEARCH.{key}", search[key], is_valid, valid)
 
 
 def _targets(cfg: CfgNode) -> tuple[float, ...]:
@@ -205,8 +197,9 @@ def _targets(cfg: CfgNode) -> tuple[float, ...]:
 def _log_budget(setup: SearchSetup) -> None:
     """Say how much of the space a budget leaves; warn if the search will hardly meet it."""
     unit = unit_of(setup.cfg.SEARCH.COST)
-    choices = setup.space.sample(4000, torch.Generator().manual_seed(0))
-    costs = setup.cost(choices)
+    # A latency has to be measured: take no more samples than the searcher itself will look at.
+    count = NUM_PROBES if setup.cfg.SEARCH.COST == "latency" else 4000
+    costs = setup.cost(setup.space.sample(count, torch.Generator().manual_seed(0)))
     for target in setup.targets:
         share = float((costs <= target).double().mean())
         logger.info(

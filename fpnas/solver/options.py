@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fpnas.config import CfgNode
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.config.checks import check_name, check_value
 
 OPTIMIZERS = ("sgd", "rmsprop", "adamw")
 SCHEDULES = ("cosine", "exponential", "onecycle", "constant")
@@ -14,8 +12,8 @@ SCHEDULES = ("cosine", "exponential", "onecycle", "constant")
 def check_solver_config(cfg: CfgNode) -> None:
     """Raise ConfigError, which names the key, for the first value under cfg.SOLVER of no use."""
     s = cfg.SOLVER
-    _check_name("OPTIMIZER", s.OPTIMIZER, OPTIMIZERS)
-    _check_name("SCHEDULE", s.SCHEDULE, SCHEDULES)
+    check_name("SOLVER.OPTIMIZER", s.OPTIMIZER, OPTIMIZERS)
+    check_name("SOLVER.SCHEDULE", s.SCHEDULE, SCHEDULES)
     _check("EPOCHS", s.EPOCHS, s.EPOCHS >= 1, "at least 1")
     _check("BATCH_SIZE", s.BATCH_SIZE, s.BATCH_SIZE >= 1, "at least 1")
     _check("LR", s.LR, s.LR > 0, "above 0")
@@ -41,10 +39,4 @@ def check_solver_config(cfg: CfgNode) -> None:
 
 
 def _check(key: str, value: object, is_valid: bool, valid: str) -> None:
-    if not is_valid:
-        raise ConfigError(f"SOLVER.{key} is {value!r}; valid: {valid}.")
-
-
-def _check_name(key: str, value: str, names: Sequence[str]) -> None:
-    valid = ", ".join(repr(name) for name in names)
-    _check(key, value, value in names, valid + did_you_mean(value, names).rstrip("."))
+    check_value(f"SOLVER.{key}", value, is_valid, valid)

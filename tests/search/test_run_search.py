@@ -154,7 +154,7 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SEARCH__COST": "latency"}, ConfigError, "SEARCH.LATENCY_TABLE"),
         ({"SEARCH__COST": "flop"}, ConfigError, "Did you mean 'flops'"),
         ({"SEARCH__DISTRIBUTION": "joined"}, ConfigError, "SEARCH.DISTRIBUTION.*joint"),
-        ({"SEARCH__SAMPLING": "some"}, ConfigError, "SEARCH.SAMPLING.*adaptive, fixed"),
+        ({"SEARCH__SAMPLING": "some"}, ConfigError, "SEARCH.SAMPLING.*'adaptive', 'fixed'"),
         ({"SEARCH__ESTIMATOR": "papers"}, UserError, "Did you mean 'paper'"),
         ({"SEARCH__SHARING": "all"}, ConfigError, "SEARCH.SHARING"),
         ({"SEARCH__WARMUP_EPOCHS": 4}, ConfigError, "WARMUP_EPOCHS is 4"),

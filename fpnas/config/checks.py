@@ -1,0 +1,21 @@
+"""Checks of config values, with one form of message: the key, what was found, what is valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fpnas.errors import ConfigError, did_you_mean
+
+
+def check_value(key: str, value: object, is_valid: bool, valid: str) -> None:
+    """Raise ConfigError for ``key`` unless ``is_valid``; ``valid`` says in words what would be."""
+    if not is_valid:
+        raise ConfigError(f"{key} is {value!r}; valid: {valid}.")
+
+
+def check_name(key: str, value: str, names: Iterable[str]) -> None:
+    """Raise ConfigError, with the nearest name, unless ``value`` is one of ``names``."""
+    names = list(names)
+    if value not in names:
+        listed = ", ".join(repr(name) for name in names)
+        raise ConfigError(f"{key} is {value!r}; valid: {listed}.{did_you_mean(value, names)}")
