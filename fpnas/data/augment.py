@@ -184,8 +184,7 @@ def random_crops(
     limits = torch.tensor(size)
     fits = ((extents >= 1) & (extents <= limits)).all(-1)
     chosen = _first_where(fits, extents)
-    corners = torch.rand(count, 2, generator=generator) * (limits - chosen + 1)
-    corners = torch.minimum(corners.long(), limits - chosen)
+    corners = _random_corners(limits - chosen, generator)
 
     height, width = size
     fallback = torch.tensor(
@@ -206,8 +205,7 @@ def random_erasures(
     fits = (extents < limits).all(-1)
     chosen = _first_where(fits, extents)
     wanted = torch.rand(count, generator=generator) < probability
-    corners = torch.rand(count, 2, generator=generator) * (limits - chosen + 1)
-    corners = torch.minimum(corners.long(), limits - chosen).clamp_(min=0)
+    corners = _random_corners(limits - chosen, generator)
     return torch.cat([corners, chosen], dim=1) * (wanted & fits.any(1))[:, None]
 
 
@@ -227,6 +225,12 @@ def _random_extents(
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = torch.exp(low + (high - low) * draws[1])
     return torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=-1).round().long()
+
+
+def _random_corners(room: Tensor, generator: torch.Generator) -> Tensor:
+    """A uniform corner in [0, room] for each row of ``room`` [count, 2]; 0 where there is none."""
+    corners = torch.rand(room.shape, generator=generator) * (room + 1)
+    return torch.minimum(corners.long(), room).clamp_(min=0)
 
 
 def _first_where(valid: Tensor, candidates: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,11 +17,11 @@ from fpnas.archs import Architecture
 from fpnas.blocks import BlockSpec, spec_to_dict
 from fpnas.errors import UserError
 from fpnas.evaluation.latency import benchmark
-from fpnas.utils.env import _cpu_model
+from fpnas.utils.env import cpu_info
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import IOBinding, SessionOptions
+    from onnxruntime import IOBinding
 
     from fpnas.export.source import Runner
 
@@ -100,7 +99,7 @@ class OnnxTimer:
 
     def describe(self) -> dict[str, str]:
         return {
-            "cpu": f"{_cpu_model()}, {os.cpu_count()} logical",
+            "cpu": cpu_info(),
             "threads": str(self.threads),
             "runtime": f"onnxruntime {metadata.version('onnxruntime')}",
         }
@@ -157,23 +156,15 @@ class OnnxTimer:
         ]
         return [statistics.median(of_call) for of_call in zip(*times, strict=True)]
 
-    def _session_options(self) -> SessionOptions:
-        """The options with which the project's exporter runs whole networks."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only
-        return options
-
     def _call(self, graph: ModelProto, x: Tensor) -> tuple[Any, IOBinding]:
         """A function and its argument: one call of ``graph`` on ``x``, without any copy."""
         import onnxruntime
 
+        from fpnas.export.onnx import session_options
+
         block = onnxruntime.InferenceSession(
             graph.SerializeToString(),
-            self._session_options(),
+            session_options(self.threads),
             providers=["CPUExecutionProvider"],
         )
         binding = block.io_binding()

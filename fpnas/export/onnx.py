@@ -12,6 +12,7 @@ from fpnas.export.source import ExportSource, Runner
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from onnxruntime import SessionOptions
 
 # What the exporter writes without a version conversion; run by ONNX Runtime 1.14 and later.
 OPSET = 18
@@ -51,16 +52,25 @@ def load(path: Path, threads: int = 1) -> Runner:
     """An ONNX Runtime session on the CPU with ``threads`` threads, as a function of the images."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), session_options(threads), providers=["CPUExecutionProvider"]
+    )
 
     def run(images: np.ndarray) -> np.ndarray:
         return session.run([OUTPUT], {INPUT: images})[0]
 
     return run
+
+
+def session_options(threads: int) -> SessionOptions:
+    """How we run ONNX Runtime: ``threads`` threads a call, and silent but for errors."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    return options
 
 
 def read_metadata(path: Path) -> dict[str, str]:

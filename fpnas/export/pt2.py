@@ -6,10 +6,9 @@ import io
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from fpnas.export.source import ExportSource, Runner
+from fpnas.export.source import ExportSource, Runner, torch_runner
 
 METADATA_FILE = "metadata.json"
 
@@ -29,13 +28,7 @@ def export(source: ExportSource, path: Path) -> None:
 
 def load(path: Path, threads: int = 1) -> Runner:
     """The program as a function of the images; ``threads`` as in the torchscript module."""
-    program = torch.export.load(str(path)).module()
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return program(torch.from_numpy(images)).numpy()
-
-    return run
+    return torch_runner(torch.export.load(str(path)).module())
 
 
 def read_metadata(path: Path) -> dict[str, str]:

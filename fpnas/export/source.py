@@ -66,3 +66,13 @@ def _complete_metadata(model: nn.Module, metadata: Mapping[str, Any]) -> dict[st
         key: value if isinstance(value, str) else json.dumps(value)
         for key, value in complete.items()
     }
+
+
+def torch_runner(program: Callable[[Tensor], Tensor]) -> Runner:
+    """A loaded PyTorch program as a function from images to logits, NumPy arrays both."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return program(torch.from_numpy(images)).numpy()
+
+    return run

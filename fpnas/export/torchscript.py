@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from fpnas.export.source import ExportSource, Runner
+from fpnas.export.source import ExportSource, Runner, torch_runner
 
 METADATA_FILE = "metadata.json"
 
@@ -44,12 +43,7 @@ def load(path: Path, threads: int = 1) -> Runner:
     """
     with _without_deprecation():
         program = torch.jit.load(str(path), map_location="cpu")
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return program(torch.from_numpy(images)).numpy()
-
-    return run
+    return torch_runner(program)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

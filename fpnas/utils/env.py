@@ -73,7 +73,7 @@ def environment_info() -> str:
         ("platform", platform.platform()),
         ("python", sys.version.split()[0]),
         *((name, _version(name)) for name in ("fpnas", "torch", "torchvision", "numpy", "fvcore")),
-        ("cpu", f"{_cpu_model()}, {os.cpu_count()} logical"),
+        ("cpu", cpu_info()),
         ("torch threads", str(torch.get_num_threads())),
         ("cpu capability", torch.backends.cpu.get_cpu_capability()),
     ]
@@ -87,6 +87,11 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed as a package"
+
+
+def cpu_info() -> str:
+    """Model and number of logical processors of this machine."""
+    return f"{_cpu_model()}, {os.cpu_count()} logical"
 
 
 def _cpu_model() -> str:
