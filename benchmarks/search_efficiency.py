@@ -9,7 +9,8 @@ Searches the same space with the same number of steps by
 - ``mixed``: adaptive, with a factorised distribution that turns joint;
 - ``budgeted``: mixed, with our estimator;
 
-then trains every found network alike. Prints a table of means over the seeds with standard
+then trains every found network alike. The setting (20 px, 2 MFLOPs, 780 steps) stands beside this
+file in search_efficiency.yaml. Prints a table of means over the seeds with standard
 deviations, and writes it to results.json and two plots. Every run has its own folder in
 --output-dir, and an interrupted benchmark goes on where it stopped.
 
@@ -23,6 +24,7 @@ import argparse
 import json
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import torch
 from tabulate import tabulate
 
 from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.data import TestLoader
 from fpnas.modeling import SuperNet
 from fpnas.search.run import SearchSetup, run_search
 from fpnas.spaces import get_space
@@ -68,9 +71,9 @@ def search_config(args: argparse.Namespace, method: str, seed: int) -> CfgNode:
 
 
 def run_one(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
-    """Figures of one search and the training of what it found."""
+    """Figures of one search."""
     folder = args.output_dir / f"{method}-{seed}"
-    finished = folder / "figures.json"
+    finished = folder / "search.json"
     if finished.exists():
         return json.loads(finished.read_text())
     cfg = search_config(args, method, seed)
@@ -86,7 +89,6 @@ def run_one(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
         "final_entropy": steps[-1]["entropy"],
         "entropy": [step["entropy"] for step in steps],
         **_supernet_figures(args, cfg, result.choices),
-        "accuracy": _train(args, cfg, folder),
     }
     with atomic_write(finished) as file:
         file.write(json.dumps(figures).encode())
@@ -111,14 +113,22 @@ def _supernet_figures(
     candidates = setup.space.sample(20000, torch.Generator().manual_seed(cfg.SEED))
     costs = getattr(setup.space, cfg.SEARCH.COST)(candidates)
     rivals = candidates[costs <= cfg.SEARCH.TARGET][: args.rivals]
-    losses = [setup.score(supernet, rival)["mode_loss"] for rival in rivals]
-    found = setup.score(supernet, choices)["mode_loss"]
+    images = setup.val_images.image_set
+    images = images.subset(torch.arange(min(args.judge_images, len(images))))
+    judged = replace(setup, val_images=TestLoader(images, cfg, cfg.TEST.BATCH_SIZE))
+    losses = [judged.score(supernet, rival)["mode_loss"] for rival in rivals]
+    found = judged.score(supernet, choices)["mode_loss"]
     mean, spread = statistics.mean(losses), statistics.stdev(losses)
     return {"supernet_loss": found, "random_loss": mean, "gain": (mean - found) / spread}
 
 
-def _train(args: argparse.Namespace, search_cfg: CfgNode, folder: Path) -> float:
+def train_one(args: argparse.Namespace, method: str, seed: int) -> float:
     """Test accuracy, percent, of the found network trained on its own."""
+    folder = args.output_dir / f"{method}-{seed}"
+    finished = folder / "train.json"
+    if finished.exists():
+        return json.loads(finished.read_text())["accuracy"]
+    search_cfg = search_config(args, method, seed)
     cfg = get_cfg()
     cfg.merge_from_file(find_config(args.train_config_file))
     cfg.DATA = search_cfg.DATA.clone()
@@ -127,7 +137,10 @@ def _train(args: argparse.Namespace, search_cfg: CfgNode, folder: Path) -> float
     cfg.MODEL.ARCH = str(folder / "search" / "architecture.yaml")
     cfg.SOLVER.EPOCHS = args.train_epochs
     cfg.LOG.TENSORBOARD = False
-    return run_training(cfg, resume=True)["top1"]
+    accuracy = run_training(cfg, resume=True)["top1"]
+    with atomic_write(finished) as file:
+        file.write(json.dumps({"accuracy": accuracy}).encode())
+    return accuracy
 
 
 def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, list[float]]]:
@@ -151,13 +164,14 @@ def plot(runs: dict[str, list[dict[str, Any]]], output_dir: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    judged = "accuracy" if "accuracy" in next(iter(runs.values()))[0] else "supernet_loss"
     for method, figures in runs.items():
         curves = torch.tensor([run["entropy"] for run in figures])
         left.plot(curves.mean(0), label=method)
         samples = [run["samples"] for run in figures]
-        right.scatter(samples, [run["accuracy"] for run in figures], label=method)
+        right.scatter(samples, [run[judged] for run in figures], label=method)
     left.set(xlabel="step", ylabel="entropy, nats")
-    right.set(xlabel="samples drawn", ylabel="test accuracy of the found network, %")
+    right.set(xlabel="samples drawn", ylabel=f"{judged.replace('_', ' ')} of the found network")
     left.legend()
     figure.savefig(output_dir / "search_efficiency.svg")
     pyplot.close(figure)
@@ -169,22 +183,30 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="DATA.ROOT: an image folder")
     parser.add_argument("--output-dir", type=Path, required=True)
-    parser.add_argument("--config-file", default="search/CIFAR10-mini.yaml")
+    parser.add_argument("--config-file", default=Path(__file__).with_suffix(".yaml"))
     parser.add_argument("--train-config-file", default="quick/train_folder.yaml")
-    parser.add_argument("--train-epochs", type=int, default=10)
+    parser.add_argument("--train-epochs", type=int, default=10, help="0: searches only")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--samples", type=int, default=14, help="K of fixed, first K of the others")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
         "--rivals", type=int, default=20, help="random architectures to compare with"
+    )
+    parser.add_argument(
+        "--judge-images", type=int, default=5000, help="validation images of supernet_loss"
     )
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE")
     args = parser.parse_args()
 
-    runs = {
-        method: [run_one(args, method, seed) for seed in range(args.seeds)]
-        for method in args.methods
-    }
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    # Seed by seed, so that all methods meet the same load of the machine.
+    jobs = [(method, seed) for seed in seeds for method in args.methods]
+    figures = {job: run_one(args, *job) for job in jobs}
+    if args.train_epochs:
+        for job in jobs:
+            figures[job]["accuracy"] = train_one(args, *job)
+    runs = {method: [figures[method, seed] for seed in seeds] for method in args.methods}
     summary = summarise(runs)
     with atomic_write(args.output_dir / "results.json") as file:
         file.write(json.dumps(summary, indent=2).encode())

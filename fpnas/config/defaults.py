@@ -144,10 +144,10 @@ _C.SEARCH.LATENCY_THREADS = 1
 # Share of the training images that updates omega; the rest (the validation half) updates alpha.
 _C.SEARCH.TRAIN_FRACTION = 0.5
 # First epochs, in which only omega is updated, on samples of the initial distribution.
-_C.SEARCH.WARMUP_EPOCHS = 5
+_C.SEARCH.WARMUP_EPOCHS = 5.0
 # "joint" (JD), "factorized" (FD) or "mixed": FD that turns into JD after epoch JOINT_EPOCH.
 _C.SEARCH.DISTRIBUTION = "mixed"
-_C.SEARCH.JOINT_EPOCH = 10
+_C.SEARCH.JOINT_EPOCH = 10.0
 # "adaptive": K = max(1, floor(LAMBDA * entropy in nats)), equation 4; "fixed": K = NUM_SAMPLES.
 _C.SEARCH.SAMPLING = "adaptive"
 _C.SEARCH.LAMBDA = 0.25

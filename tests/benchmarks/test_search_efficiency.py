@@ -33,6 +33,7 @@ def run(monkeypatch: pytest.MonkeyPatch, output_dir: Path) -> None:
         "SOLVER.EPOCHS": 2,
         "SEARCH.VAL_BATCH_SIZE": 16,
         "SEARCH.WARMUP_EPOCHS": 1,
+        "SEARCH.JOINT_EPOCH": 1.5,
         "SEARCH.TARGET": 5e5,
         "SEARCH.BN_BATCHES": 1,
     }
@@ -58,10 +59,9 @@ def test_two_methods_two_seeds(
     assert "budgeted" in capsys.readouterr().out
 
     # A second run finds everything done.
-    finished = tmp_path / "fixed-0" / "figures.json"
-    figures = json.loads(finished.read_text())
-    finished.write_text(json.dumps({**figures, "accuracy": 12.5}))
-    other = json.loads((tmp_path / "fixed-1" / "figures.json").read_text())
+    finished = tmp_path / "fixed-0" / "train.json"
+    finished.write_text(json.dumps({"accuracy": 12.5}))
+    other = json.loads((tmp_path / "fixed-1" / "train.json").read_text())
     run(monkeypatch, tmp_path)
     again = json.loads((tmp_path / "results.json").read_text())
     assert again["fixed"]["accuracy"][0] == pytest.approx((12.5 + other["accuracy"]) / 2)
