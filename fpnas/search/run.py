@@ -169,7 +169,11 @@ def _check_config(cfg: CfgNode) -> None:
     check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
     search = cfg.SEARCH
     for key, is_valid, valid in (
-        ("WARMUP_EPOCHS", 0 <= search.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS, "at least 0, below SOLVER.EPOCHS"),
+        (
+            "WARMUP_EPOCHS",
+            0 <= search.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS,
+            "at least 0, below SOLVER.EPOCHS",
+        ),
         ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
         ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
         ("BETA", search.BETA >= 0, "at least 0"),

@@ -1,0 +1,1 @@
+"""The measurements behind benchmarks/speed.py, one module a sub-command."""
