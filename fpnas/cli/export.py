@@ -2,7 +2,8 @@
 
 Every file is compared with the PyTorch network on test images and timed; the table at the end says
 what came out. The weights of a training know their architecture; --arch is needed for others only.
-Exit code 1 if a format failed.
+The ONNX graph is rewritten for speed without changing what it computes: EXPORT.REWRITES names the
+rewrites, EXPORT.REWRITES "()" switches them off. Exit code 1 if a format failed.
 
   fpnas export --config-file out/train/config.yaml --weights out/train/model_final.pth
 """
@@ -43,9 +44,11 @@ def run(args: argparse.Namespace) -> int:
     }
     cfg = config_from_args(args, {key: text for key, text in overrides.items() if text})
     from fpnas.export import get_formats, table
+    from fpnas.export.rewrites import expand_rewrites
     from fpnas.utils.logger import setup_logger
 
     get_formats(cfg.EXPORT.FORMATS)  # an unknown name fails before any work
+    expand_rewrites(cfg.EXPORT.REWRITES)
     if not cfg.MODEL.WEIGHTS:
         print("fpnas: warning: MODEL.WEIGHTS is empty; exporting random weights.", file=sys.stderr)
     setup_logger()
@@ -79,6 +82,7 @@ def export_from_config(cfg: CfgNode) -> list[ExportReport]:
             "preprocessing": preprocessing(cfg).to_dict(),
         },
         batch_size=cfg.EXPORT.BATCH_SIZE,
+        rewrites=cfg.EXPORT.REWRITES,
     )
 
 

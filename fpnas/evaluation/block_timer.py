@@ -83,7 +83,7 @@ class Timer(Protocol):
 
 
 class OnnxTimer:
-    """Times float32 graphs with folded BatchNorm in ONNX Runtime on the CPU.
+    """Times float32 graphs, rewritten as an export would by default, in ONNX Runtime on the CPU.
 
     Args:
         threads: of one call.
@@ -98,10 +98,13 @@ class OnnxTimer:
         self.threads = threads
 
     def describe(self) -> dict[str, str]:
+        from fpnas.export.rewrites import AUTO, expand_rewrites
+
         return {
             "cpu": cpu_info(),
             "threads": str(self.threads),
             "runtime": f"onnxruntime {metadata.version('onnxruntime')}",
+            "rewrites": ", ".join(expand_rewrites((AUTO,))),
         }
 
     def overhead(self) -> float:
@@ -212,9 +215,12 @@ def _export_side_by_side(
 
     from fpnas.export.fold import fold_bn
     from fpnas.export.onnx import OPSET
+    from fpnas.export.rewrites import AUTO, apply_rewrites
+    from fpnas.export.rewrites.operators import onnx_translations
     from fpnas.modeling.searched_net import build_block
 
     blocks = [fold_bn(build_block("", s.spec, s.in_channels)) for s in shapes]
+    blocks = [apply_rewrites(block, (AUTO,)) for block in blocks]
     ports = [(f"input{i}", f"output{i}") for i in range(len(blocks))]
     program = torch.onnx.export(
         _SideBySide(blocks).eval().requires_grad_(False),
@@ -224,6 +230,7 @@ def _export_side_by_side(
         opset_version=OPSET,
         input_names=[name for name, _ in ports],
         output_names=[name for _, name in ports],
+        custom_translation_table=onnx_translations(),
         verbose=False,
     )
     extractor = onnx.utils.Extractor(program.model_proto)

@@ -5,13 +5,17 @@ from fpnas.export.fold import fold_bn
 from fpnas.export.formats import EXPORT_FORMATS, ExportFormat, get_formats
 from fpnas.export.parity import Parity, Tolerance, compare
 from fpnas.export.report import ExportReport, table
+from fpnas.export.rewrites import REWRITES, Rewrite, apply_rewrites
 
 __all__ = [
     "EXPORT_FORMATS",
+    "REWRITES",
     "ExportFormat",
     "ExportReport",
     "Parity",
+    "Rewrite",
     "Tolerance",
+    "apply_rewrites",
     "compare",
     "export_model",
     "fold_bn",

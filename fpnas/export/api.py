@@ -20,6 +20,7 @@ from fpnas.evaluation.latency import benchmark
 from fpnas.export.formats import ExportFormat, get_formats
 from fpnas.export.parity import compare, run_in_batches
 from fpnas.export.report import ExportReport, write_json
+from fpnas.export.rewrites import AUTO, expand_rewrites
 from fpnas.export.source import ExportSource, Runner, prepare_source
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def export_model(
     name: str = "model",
     warmup: int = 5,
     runs: int = 50,
+    rewrites: Iterable[str] = (AUTO,),
 ) -> list[ExportReport]:
     """Export ``model`` to ``output_dir/name<suffix>`` in every one of ``formats``.
 
@@ -55,16 +57,19 @@ def export_model(
         batch_size: images a call of the exported file.
         dynamic_batch: let the file take any number of images (slower in some runtimes).
         warmup, runs: calls before and during a timing.
+        rewrites: of the ONNX graph, names in REWRITES, or "auto": those that help on this CPU.
+            They change its speed, not its outputs.
 
     A format that fails, or whose file deviates from the model, leaves no file and does not stop the
     others. A file of the same name from an earlier call is replaced only by a good one. The reports
     are also written to ``output_dir/export.json``.
 
     Raises:
-        ConfigError: unknown format.
+        ConfigError: unknown format or rewrite.
         UserError: images, labels or folder that cannot be used. Nothing has been written then.
     """
     chosen = get_formats(formats)
+    rewrites = expand_rewrites(rewrites)
     if batch_size < 1:
         raise UserError(f"Export batch size must be at least 1, found {batch_size}.")
     if Path(name).name != name:
@@ -73,7 +78,7 @@ def export_model(
     images = images.detach().cpu().contiguous()
     reference = _reference_logits(model, images)
     folder = _writable_folder(output_dir)
-    source = prepare_source(model, images, metadata or {}, batch_size, dynamic_batch)
+    source = prepare_source(model, images, metadata or {}, batch_size, dynamic_batch, rewrites)
     exporter = _Exporter(
         source,
         folder,

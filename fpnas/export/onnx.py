@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fpnas.export.rewrites import apply_rewrites
+from fpnas.export.rewrites.operators import onnx_translations
 from fpnas.export.source import ExportSource, Runner
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ OUTPUT = "logits"
 
 
 def export(source: ExportSource, path: Path) -> None:
-    """Write ``path`` with input ``images`` and output ``logits``.
+    """Write ``path`` with input ``images`` and output ``logits``, after ``source.rewrites``.
 
     The graph has passed shape inference and the full check of ``onnx.checker``. Raises whatever
     the exporter or the checker finds.
@@ -29,7 +31,7 @@ def export(source: ExportSource, path: Path) -> None:
     import onnx
 
     program = torch.onnx.export(
-        source.model,
+        apply_rewrites(source.model, source.rewrites),
         (source.example,),
         dynamo=True,
         external_data=False,  # otherwise the weights go to a second file
@@ -37,6 +39,7 @@ def export(source: ExportSource, path: Path) -> None:
         input_names=[INPUT],
         output_names=[OUTPUT],
         dynamic_shapes=source.dynamic_shapes,
+        custom_translation_table=onnx_translations(),
         verbose=False,
     )
     proto = program.model_proto

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import fpnas
 from fpnas.export.fold import fold_bn
+from fpnas.export.rewrites import AUTO, expand_rewrites
 
 # Takes images (N, C, S, S) as float32 and returns logits (N, num_classes) as float32.
 Runner = Callable[[np.ndarray], np.ndarray]
@@ -26,12 +27,14 @@ class ExportSource:
     ``example``: float32 (B, C, S, S); B is the batch size of the exported file, or at least 2 when
     ``dynamic_batch`` (torch.export takes a batch of 1 for a constant).
     ``metadata``: goes into the file as text.
+    ``rewrites``: what the ONNX exporter applies, see :func:`fpnas.export.rewrites.expand_rewrites`.
     """
 
     model: nn.Module
     example: Tensor
     metadata: Mapping[str, str]
     dynamic_batch: bool = False
+    rewrites: tuple[str, ...] = (AUTO,)
 
     @property
     def dynamic_shapes(self) -> tuple[dict[int, Any]] | None:
@@ -45,6 +48,7 @@ def prepare_source(
     metadata: Mapping[str, Any],
     batch_size: int,
     dynamic_batch: bool,
+    rewrites: Iterable[str] = (AUTO,),
 ) -> ExportSource:
     """Fold the BatchNorms of a copy of ``model`` and take the example from ``images``."""
     folded = fold_bn(model).to(
@@ -53,7 +57,8 @@ def prepare_source(
     folded.requires_grad_(False)
     count = max(2, batch_size) if dynamic_batch else batch_size
     example = images[torch.arange(count) % len(images)].contiguous()
-    return ExportSource(folded, example, _complete_metadata(model, metadata), dynamic_batch)
+    complete = _complete_metadata(model, metadata)
+    return ExportSource(folded, example, complete, dynamic_batch, expand_rewrites(rewrites))
 
 
 def _complete_metadata(model: nn.Module, metadata: Mapping[str, Any]) -> dict[str, str]:

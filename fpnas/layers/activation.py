@@ -8,7 +8,7 @@ from torch import nn
 
 from fpnas.errors import ConfigError, did_you_mean
 
-# Not in place: autograd needs Swish's input, and eager inference gains nothing measurable.
+# Not in place: the caller may need the input, and autograd needs that of Swish.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "swish": nn.SiLU,

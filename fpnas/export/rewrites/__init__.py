@@ -1,0 +1,11 @@
+"""Exactly equivalent rewrites that make an exported graph faster in its runtime."""
+
+from fpnas.export.rewrites.table import (
+    AUTO,
+    REWRITES,
+    Rewrite,
+    apply_rewrites,
+    expand_rewrites,
+)
+
+__all__ = ["AUTO", "REWRITES", "Rewrite", "apply_rewrites", "expand_rewrites"]

@@ -1,0 +1,81 @@
+"""The table of rewrites, and their application to a network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fpnas.config.checks import check_name
+from fpnas.export.rewrites.global_pool import use_global_pools
+from fpnas.export.rewrites.pad_channels import pad_channels
+from fpnas.export.rewrites.resize_gates import resize_gates
+from fpnas.export.rewrites.split_branches import split_branches
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One rewrite.
+
+    ``apply(network)`` changes a network in place whose BatchNorms have been folded. It leaves the
+    outputs as they are but for float rounding, and modules that it does not know as they are.
+    """
+
+    description: str
+    apply: Callable[[nn.Module], None]
+
+
+# Rewrites are applied in this order: each finds what the ones before it left.
+REWRITES: dict[str, Rewrite] = {
+    "pad_channels": Rewrite(
+        "inner channels of MBConv filled up with zeros to whole vectors of 16", pad_channels
+    ),
+    "split_branches": Rewrite(
+        "Split-Attention as one depthwise convolution a split, without reshaped feature maps",
+        split_branches,
+    ),
+    "global_pool": Rewrite(
+        "GlobalAveragePool on a map of about 7x7 in place of ReduceMean", use_global_pools
+    ),
+    "resize_gates": Rewrite(
+        "gates brought to the size of the map by Resize before Mul; float32 only", resize_gates
+    ),
+}
+
+# Stands for the rewrites that make float32 graphs faster on this CPU (benchmarks/rewrites.py).
+AUTO = "auto"
+
+
+def expand_rewrites(names: Iterable[str]) -> tuple[str, ...]:
+    """``names`` in the order of REWRITES, each once, AUTO replaced by what it stands for.
+
+    Raises ConfigError, which suggests the nearest name, on an unknown one.
+    """
+    chosen: set[str] = set()
+    for name in names:
+        check_name("EXPORT.REWRITES", name, (AUTO, *REWRITES))
+        chosen.update(_helpful_here() if name == AUTO else (name,))
+    return tuple(name for name in REWRITES if name in chosen)
+
+
+def apply_rewrites(network: nn.Module, names: Iterable[str]) -> nn.Module:
+    """A copy of ``network`` with the rewrites called ``names``.
+
+    Args:
+        network: in eval mode, with folded BatchNorms (see :func:`fpnas.export.fold.fold_bn`). Stays
+            as it is.
+        names: as in :func:`expand_rewrites`.
+    """
+    rewritten = copy.deepcopy(network)
+    for name in expand_rewrites(names):
+        REWRITES[name].apply(rewritten)
+    return rewritten
+
+
+def _helpful_here() -> tuple[str, ...]:
+    """All, but padding to 16 only where vectors hold 16 numbers: elsewhere it costs 2 to 4 %."""
+    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return tuple(name for name in REWRITES if wide or name != "pad_channels")
