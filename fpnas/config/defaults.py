@@ -127,6 +127,15 @@ _C.SOLVER.DISTILL.TEMPERATURE = 1.0
 _C.SEARCH = CN()
 # Name in SPACE_REGISTRY.
 _C.SEARCH.SPACE = "FP-NAS-Micro"
+# "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
+# computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
+# distribution is factorised; DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES, ESTIMATOR
+# and LIKELIHOOD_SCALE do not apply to it.
+_C.SEARCH.METHOD = "probabilistic"
+# Temperature of the Gumbel-softmax in a differentiable search, at the end of the warm-up and at the
+# end of the search; it falls exponentially in between.
+_C.SEARCH.TEMPERATURE_START = 5.0
+_C.SEARCH.TEMPERATURE_END = 0.5
 # What the budget counts: "flops" (multiply-adds), "params" (conv and linear weights) or "latency"
 # (ms of one image in ONNX Runtime on this machine, summed over measured blocks).
 _C.SEARCH.COST = "flops"
@@ -155,7 +164,8 @@ _C.SEARCH.NUM_SAMPLES = 14
 # "paper": equation 7 to the letter. "budgeted": over-target samples are redrawn before they are
 # evaluated, at least 2 samples a step, and the mean of the importance weights is subtracted.
 _C.SEARCH.ESTIMATOR = "budgeted"
-# Coefficient beta of the cost share in equation 7.
+# Coefficient beta of the cost share in equation 7; in a differentiable search, of the hinge
+# max(0, expected cost / target - 1) beside the cross-entropy.
 _C.SEARCH.BETA = 0.3
 # The log-likelihood of a validation batch is this times its mean over the images. The literal
 # product over the images would be the batch size.

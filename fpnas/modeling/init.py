@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 
 def init_weights(module: nn.Module) -> nn.Module:
@@ -26,3 +30,20 @@ def init_weights(module: nn.Module) -> nn.Module:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     return module
+
+
+@contextmanager
+def without_init() -> Iterator[None]:
+    """Convolutions, linear layers and BatchNorms made inside keep whatever is in their memory.
+
+    For modules whose weights are all replaced anyway: filling them takes more than half of the
+    time of building a block.
+    """
+    fills = [(layer, layer.reset_parameters) for layer in (_ConvNd, nn.Linear, _NormBase)]
+    try:
+        for layer, _ in fills:
+            layer.reset_parameters = lambda self: None
+        yield
+    finally:
+        for layer, fill in fills:
+            layer.reset_parameters = fill

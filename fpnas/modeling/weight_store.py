@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -64,6 +65,13 @@ class WeightStore(nn.Module):
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
+    def holds(self, name: str, shape: Shape) -> bool:
+        """Whether there is such a tensor and a prefix of that shape fits into it."""
+        if name not in self._names:
+            return False
+        full = self.full(name).shape
+        return len(full) == len(shape) and all(map(operator.le, shape, full))
+
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every trainable weight in full, with the name that :meth:`touched` gives it."""
         for name in self._names:
@@ -76,8 +84,13 @@ class WeightStore(nn.Module):
         return getattr(self, self._names[name])
 
     def view(self, name: str, shape: Shape) -> Tensor:
-        """The prefix of that shape: a Parameter for parameters, a plain tensor for buffers."""
+        """The prefix of that shape: a Parameter for parameters, a plain tensor for buffers.
+
+        Raises ValueError if the store does not hold it.
+        """
         if (name, shape) not in self._views:
+            if not self.holds(name, shape):
+                raise ValueError(f"The store holds no {tuple(shape)} of '{name}'.")
             full = self.full(name)
             view = _prefix(full.detach(), shape)
             if isinstance(full, nn.Parameter):
@@ -95,15 +108,8 @@ class WeightStore(nn.Module):
 
     def touched(self) -> list[TouchedWeight]:
         """What :meth:`touch` has collected, in order of first touch."""
-        return [
-            TouchedWeight(
-                name,
-                shape,
-                _prefix(self.full(name).detach(), shape),
-                _prefix(self._grad(name), shape),
-            )
-            for name, shape in self._touched.items()
-        ]
+        views = ((name, shape, self.view(name, shape)) for name, shape in self._touched.items())
+        return [TouchedWeight(name, shape, view.detach(), view.grad) for name, shape, view in views]
 
     def clear_gradients(self) -> None:
         """Zero the touched gradients and forget what was touched."""
@@ -131,4 +137,5 @@ class WeightStore(nn.Module):
 
 
 def _prefix(tensor: Tensor, shape: Shape) -> Tensor:
-    return tensor[tuple(slice(0, size) for size in shape)]
+    """``tensor[:shape[0], :shape[1], ...]``, a few times faster than slice by slice."""
+    return tensor.as_strided(shape, tensor.stride())

@@ -6,6 +6,7 @@ import argparse
 import itertools
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +30,18 @@ from fpnas.engine import (
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SHARING, SuperNet, recalibrate_bn
+from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.report import write_search_report
 from fpnas.search.budget import NUM_PROBES, Cost
 from fpnas.search.costs import COSTS, build_cost, check_targets, short_target, unit_of
+from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
 from fpnas.search.estimator import get_estimator
 from fpnas.search.result import SearchResult
 from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.search.trainer import SearchTrainer
-from fpnas.solver import SharedSGD, build_schedule, check_solver_config
+from fpnas.solver import SharedSGD, build_optimizer, build_schedule, check_solver_config
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write
@@ -66,7 +70,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     """
     setup = SearchSetup.from_cfg(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-    trainer = _build_trainer(setup)
+    trainer = _TRAINERS[cfg.SEARCH.METHOD](setup)
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), trainer=trainer
     )
@@ -160,6 +164,7 @@ class SearchSetup:
 
 
 def _check_config(cfg: CfgNode) -> None:
+    check_name("SEARCH.METHOD", cfg.SEARCH.METHOD, _TRAINERS)
     check_name("SEARCH.COST", cfg.SEARCH.COST, COSTS)
     check_name("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, _FIRST_DISTRIBUTION)
     check_name("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, _SAMPLING)
@@ -179,6 +184,8 @@ def _check_config(cfg: CfgNode) -> None:
         ("BETA", search.BETA >= 0, "at least 0"),
         ("LIKELIHOOD_SCALE", search.LIKELIHOOD_SCALE > 0, "above 0"),
         ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
+        ("TEMPERATURE_START", search.TEMPERATURE_START > 0, "above 0"),
+        ("TEMPERATURE_END", search.TEMPERATURE_END > 0, "above 0"),
         ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
     ):
@@ -224,7 +231,7 @@ def _build_sampling(cfg: CfgNode) -> Sampling:
     return AdaptiveSampling(cfg.SEARCH.LAMBDA)
 
 
-def _build_trainer(setup: SearchSetup) -> SearchTrainer:
+def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
     cfg = setup.cfg
     supernet = SuperNet(setup.space, setup.num_classes, cfg.SEARCH.SHARING).to(comm.get_device())
     if cfg.SOLVER.CHANNELS_LAST:
@@ -267,8 +274,47 @@ def _build_trainer(setup: SearchSetup) -> SearchTrainer:
     )
 
 
+def _differentiable_trainer(setup: SearchSetup) -> DifferentiableTrainer:
+    cfg = setup.cfg
+    supernet = MaskedSuperNet(setup.space, setup.num_classes, cfg.SEARCH.SHARING)
+    supernet = supernet.to(comm.get_device())
+    if cfg.SOLVER.CHANNELS_LAST:
+        supernet = supernet.to(memory_format=torch.channels_last)
+    searchers = [
+        RelaxedSearcher(
+            setup.space,
+            setup.cost,
+            target,
+            beta=cfg.SEARCH.BETA,
+            lr=cfg.SEARCH.ALPHA_LR,
+            seed=cfg.SEED + number,
+        )
+        for number, target in enumerate(setup.targets)
+    ]
+    return DifferentiableTrainer(
+        supernet,
+        build_optimizer(cfg, supernet),
+        searchers,
+        setup.train_loader,
+        setup.val_loader,
+        warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
+        iterations=setup.max_iter,
+        temperatures=(cfg.SEARCH.TEMPERATURE_START, cfg.SEARCH.TEMPERATURE_END),
+        clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
+        channels_last=cfg.SOLVER.CHANNELS_LAST,
+        amp=cfg.SOLVER.AMP,
+    )
+
+
+# SEARCH.METHOD -> its trainer
+_TRAINERS: dict[str, Callable[[SearchSetup], SupernetTrainer]] = {
+    "probabilistic": _probabilistic_trainer,
+    "differentiable": _differentiable_trainer,
+}
+
+
 def _build_hooks(
-    setup: SearchSetup, trainer: SearchTrainer, checkpointer: Checkpointer
+    setup: SearchSetup, trainer: SupernetTrainer, checkpointer: Checkpointer
 ) -> list[HookBase | None]:
     cfg, output_dir = setup.cfg, Path(setup.cfg.OUTPUT_DIR)
 

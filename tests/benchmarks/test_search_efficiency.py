@@ -12,6 +12,7 @@ import torch
 
 from fpnas.config import CfgNode
 from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
+from fpnas.spaces import get_space
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "search_efficiency.py"
 SIDE = 8
@@ -25,11 +26,16 @@ def shaded(cfg: CfgNode, split: str) -> ImageSet:
     return TensorImages((noise + 120 * labels[:, None, None, None]).byte(), labels, ["a", "b"])
 
 
-def run(monkeypatch: pytest.MonkeyPatch, output_dir: Path) -> None:
+TWO_METHODS = ("--methods", "fixed", "budgeted", "--seeds", "2", "--train-epochs", "1")
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, output_dir: Path, *flags: str, batch_size: int = 16
+) -> None:
     options = {
         "DATA.NAME": "test_search_efficiency",
         "DATA.INPUT_SIZE": SIDE,
-        "SOLVER.BATCH_SIZE": 16,
+        "SOLVER.BATCH_SIZE": batch_size,
         "SOLVER.EPOCHS": 2,
         "SEARCH.VAL_BATCH_SIZE": 16,
         "SEARCH.WARMUP_EPOCHS": 1,
@@ -38,9 +44,9 @@ def run(monkeypatch: pytest.MonkeyPatch, output_dir: Path) -> None:
         "SEARCH.BN_BATCHES": 1,
     }
     pairs = [text for key, value in options.items() for text in (key, str(value))]
-    arguments = ["--data", "unused", "--output-dir", str(output_dir), "--seeds", "2"]
-    arguments += ["--methods", "fixed", "budgeted", "--samples", "3", "--rivals", "3"]
-    arguments += ["--train-epochs", "1", "--opts", *pairs]
+    arguments = ["--data", "unused", "--output-dir", str(output_dir), *flags]
+    arguments += ["--samples", "3", "--rivals", "3"]
+    arguments += ["--opts", *pairs]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
@@ -48,7 +54,7 @@ def run(monkeypatch: pytest.MonkeyPatch, output_dir: Path) -> None:
 def test_two_methods_two_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(monkeypatch, tmp_path)
+    run(monkeypatch, tmp_path, *TWO_METHODS)
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results) == {"fixed", "budgeted"}
     assert results["fixed"]["samples"] == [3 * 10, 0.0]  # 3 in each of 2 epochs of 5 steps
@@ -62,6 +68,20 @@ def test_two_methods_two_seeds(
     finished = tmp_path / "fixed-0" / "train.json"
     finished.write_text(json.dumps({"accuracy": 12.5}))
     other = json.loads((tmp_path / "fixed-1" / "train.json").read_text())
-    run(monkeypatch, tmp_path)
+    run(monkeypatch, tmp_path, *TWO_METHODS)
     again = json.loads((tmp_path / "results.json").read_text())
     assert again["fixed"]["accuracy"][0] == pytest.approx((12.5 + other["accuracy"]) / 2)
+
+
+def test_a_mixture_is_a_sample_that_computes_all_choices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--methods", "gumbel", "--seeds", "1", "--train-epochs", "0")
+    run(monkeypatch, tmp_path, *flags, batch_size=40)
+    [gumbel] = json.loads((tmp_path / "results.json").read_text()).values()
+    assert gumbel["samples"] == [4, 0.0]
+    assert gumbel["cost"][0] <= 5e5
+    # 2 steps of warm-up and 2 with a validation batch; every path at the size of the largest.
+    images = 3 * 4 * 40 + 2 * 2 * 16
+    _, largest = get_space("FP-NAS-Micro").at(SIDE, num_classes=2).cost_range()
+    assert 4 * largest < gumbel["flops_spent"][0] / images < 8.5 * largest

@@ -395,6 +395,12 @@ def test_every_choice_of_a_space_binds() -> None:
             assert supernet(images(1, 8), choices).shape == (1, 4)
 
 
+def test_expansion_1_as_the_largest_of_several_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"stage1\.0 .*expand.*expansion 1"):
+        SuperNet(two_groups(expansion=(0.75, 1)))
+    SuperNet(two_groups(expansion=(1,)))
+
+
 def test_num_classes() -> None:
     assert SuperNet(two_groups()).space.num_classes == 4
     supernet = SuperNet(two_groups(), num_classes=9)

@@ -1,0 +1,330 @@
+"""The alternatives to slicing: channel masks on full-size tensors, and all choices side by side.
+
+Differentiable searches need them. FBNetV2 [Wan et al. 2020] masks channels and computes all other
+choices; DNAS, which came before it, computes every choice at its own size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec, round_channels
+from fpnas.errors import UserError
+from fpnas.modeling.init import without_init
+from fpnas.modeling.supernet import SuperNet, _replace
+from fpnas.modeling.weight_store import Shape
+from fpnas.spaces import BlockGroup, NetworkSpace, SearchSpace
+
+
+def uniform_weights(space: SearchSpace) -> list[Tensor]:
+    """Every choice with the same weight: a relaxed one-hot [values] for each search variable.
+
+    They ask for gradients, as the weights of a search do.
+    """
+    return [torch.full((n,), 1 / n).requires_grad_() for n in space.cardinalities]
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """Values of a variable and their weights [values], which sum to 1. One value: exactly that."""
+
+    values: tuple[Any, ...]
+    weights: Tensor
+
+    def parts(self) -> Iterator[tuple[Any, Tensor | int]]:
+        """Each value with its weight; a value without an alternative has the number 1."""
+        weights = [1] if len(self.values) == 1 else self.weights
+        return zip(self.values, weights, strict=True)
+
+
+_Mixtures = dict[str, _Mixture]  # by field of the block type
+
+
+class MaskedSuperNet(SuperNet):
+    """A supernet whose channel choices are masks on tensors of the largest size, as in FBNetV2.
+
+    The weights are those of :class:`SuperNet` under the same names, so that states are
+    interchangeable and ``extract`` works alike. ``net(x, choices)`` gives the same logits, too, at
+    the price of the largest network; ``net.mix(x, weights)`` relaxes the choices.
+
+    Only groups of MBConv blocks are known. Unlike in :class:`SuperNet`, gradients arrive in the
+    parameters themselves, for any optimizer of torch.
+    """
+
+    def __init__(
+        self, space: NetworkSpace, num_classes: int | None = None, sharing: str = "paper"
+    ) -> None:
+        """Arguments as in :class:`SuperNet`. Raises UserError on blocks that cannot be masked."""
+        _check_maskable(space)
+        super().__init__(space, num_classes, sharing)
+        self._largest: dict[tuple[str, BlockSpec, int], nn.Module] = {}
+
+    def forward(self, x: Tensor, choices: Tensor | Sequence[int]) -> Tensor:
+        """Logits ``[N, num_classes]`` of the architecture ``choices[V]`` for ``x[N, C, H, W]``.
+
+        One path, in which the channels beyond the chosen ones are 0.
+        """
+        one = torch.ones(1, device=x.device)
+        groups = self.space.decode(choices)
+        return self._run(x, [{k: _Mixture((v,), one) for k, v in g.items()} for g in groups])
+
+    def mix(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Logits ``[N, num_classes]`` of a mixture of all architectures, differentiable in both.
+
+        Every combination of kernel, activation and splits is computed, and the results are summed
+        with the products of their weights. The masks of expansions and channels are averaged.
+        One-hot weights give the logits of ``forward``.
+
+        Args:
+            x: ``[N, C, H, W]``.
+            weights: for each of the V search variables a relaxed one-hot [values]: not negative,
+                sum 1.
+        """
+        return self._run(x, _mixtures(self.space, weights, x.device))
+
+    def _run(self, x: Tensor, mixtures: Sequence[_Mixtures]) -> Tensor:
+        x = self._block("stem", self.space.stem, x.shape[1])(x)
+        one = torch.ones(1, device=x.device)
+        entering = _Mixture((self.space.stem.channels,), one)
+        for s, (group, own) in enumerate(zip(self.space.block_groups, mixtures, strict=True), 1):
+            own = {**{k: _Mixture((v,), one) for k, v in group.fixed.items()}, **own}
+            for b in range(group.repeats):
+                x = self._mixed_block(f"stage{s}.{b}", group, b, x, entering, own)
+                entering = own["channels"]
+        return self._block("head", self.space.head, x.shape[1])(x)
+
+    def _mixed_block(
+        self,
+        name: str,
+        group: BlockGroup,
+        number: int,
+        x: Tensor,
+        entering: _Mixture,
+        own: _Mixtures,
+    ) -> Tensor:
+        """Block ``number`` of a group; ``entering`` are the channels of ``x``, which is masked."""
+        stride = group.stride if number == 0 else 1
+        width = max(group.variables["channels"])
+        same: Tensor | float = 1.0  # weight of the shortcut: input and output have equal channels
+        if number == 0:
+            same = _agreement(entering, own["channels"]) if stride == 1 else 0.0
+        branches = []
+        for kernel, weight in own["kernel"].parts():
+            if kernel != 0:
+                for out, share in self._mbconvs(name, group, stride, kernel, x, entering, own):
+                    branches.append(_times(out, weight * share))
+            elif not isinstance(same, float) or same == 0:
+                skip = self._block(name, SkipSpec(width, stride), x.shape[1])
+                branches.append(_times(skip(x), weight * (1 - same)))
+        if not branches:
+            return _widened(x, width)
+        out = sum(branches[1:], start=branches[0])
+        out = out * _mask(own["channels"].values, own["channels"].weights, out)
+        # Each kind of block has the shortcut, and their weights sum to 1.
+        if isinstance(same, float):
+            return out + _widened(x, width) if same else out
+        return out + same.to(x.dtype) * _widened(x, width)
+
+    def _mbconvs(
+        self,
+        name: str,
+        group: BlockGroup,
+        stride: int,
+        kernel: int,
+        x: Tensor,
+        entering: _Mixture,
+        own: _Mixtures,
+    ) -> Iterator[tuple[Tensor, Tensor | int]]:
+        """The residual branch of each kind of MBConv of this kernel size, with its weight."""
+        inner, share = _inner_channels(entering, own["expansion"])
+        hidden = [round_channels(c // 4) for c in inner]
+        expansion = max(group.variables.get("expansion", own["expansion"].values))
+        kinds = itertools.product(own["act"].parts(), own["splits"].parts())
+        for (act, act_weight), (splits, splits_weight) in kinds:
+            spec = MBConvSpec(
+                channels=max(group.variables["channels"]),
+                stride=stride,
+                kernel=kernel,
+                expansion=expansion,
+                act=act,
+                splits=splits,
+            )
+            block = self._block(name, spec, x.shape[1])
+            yield _masked_branch(block, splits, x, inner, hidden, share), act_weight * splits_weight
+
+    def _block(self, name: str, block: BlockSpec, in_channels: int) -> nn.Module:
+        """The block of this supernet's largest size, on the parameters themselves."""
+        key = (name, block, in_channels)
+        if key not in self._largest:
+            with torch.device("meta"), without_init():
+                module = block.build_largest(in_channels)
+            for path, _ in [*module.named_parameters(), *module.named_buffers()]:
+                _replace(module, path, self.store.full(self._weight_name(name, block, path)))
+            self._largest[key] = module
+        return self._largest[key].train(self.training)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_largest": {}}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self._largest.clear()  # their buffers are the old ones
+        return super()._apply(fn, recurse)
+
+
+class AllChoicesSuperNet(SuperNet):
+    """A supernet that computes every choice but the channels' at its own size, as in DNAS.
+
+    Each combination of a block's other choices (kernel, activation, splits, expansion) is a path
+    of its own, and all paths are held in memory for the backward pass. Channels are masks: a path
+    for each would multiply the memory once more.
+
+    The paths share weights as in :class:`SuperNet`, where gradients gather as well: step them
+    with SharedSGD.
+    """
+
+    def forward(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Logits ``[N, num_classes]`` of the weighted sum of all paths.
+
+        Args:
+            x: ``[N, C, H, W]``.
+            weights: for each of the V search variables a relaxed one-hot [values].
+        """
+        touched: list[tuple[str, Shape]] = []
+        mixtures = _mixtures(self.space, weights, x.device)
+        x = self._path("stem", self.space.stem, x, touched)
+        for s, (group, own) in enumerate(zip(self.space.block_groups, mixtures, strict=True), 1):
+            for b in range(group.repeats):
+                out = 0
+                for block, weight in _paths(group, own, b):
+                    out = out + _times(self._path(f"stage{s}.{b}", block, x, touched), weight)
+                channels = own["channels"]
+                x = out * _mask(channels.values, channels.weights, out)
+        logits = self._path("head", self.space.head, x, touched)
+        if torch.is_grad_enabled():
+            self.store.touch(touched)
+        return logits
+
+    def _path(
+        self, name: str, block: BlockSpec, x: Tensor, touched: list[tuple[str, Shape]]
+    ) -> Tensor:
+        bound = self._bind_block(name, block, x.shape[1])
+        touched.extend(bound.slices)
+        return bound.module.train(self.training)(x)
+
+
+def _paths(group: BlockGroup, own: _Mixtures, number: int) -> list[tuple[BlockSpec, Tensor | int]]:
+    """What block ``number`` of a group may be, apart from its channels, and with which weight.
+
+    Choices that make no difference, such as a skip's expansion, are one path.
+    """
+    found: dict[BlockSpec, Tensor | int] = {}
+    names = [name for name in own if name != "channels"]
+    width = max(own["channels"].values)
+    for parts in itertools.product(*(own[name].parts() for name in names)):
+        choice = {name: value for name, (value, _) in zip(names, parts, strict=True)}
+        block = group.blocks({**choice, "channels": width})[number]
+        found[block] = found.get(block, 0) + math.prod(weight for _, weight in parts)
+    return list(found.items())
+
+
+def _masked_branch(
+    block: MBConv, splits: int, x: Tensor, inner: list[int], hidden: list[int], weights: Tensor
+) -> Tensor:
+    """``block`` without its shortcut, at full width, as if it had ``inner`` and ``hidden`` units.
+
+    The mask after the depthwise convolution is enough: until there, each channel is on its own.
+    """
+    out = block.depthwise(block.expand(x))
+    width = out.shape[1] // max(splits, 1)
+    mask = _mask(inner, weights, out, width)
+    if not splits:
+        return block.project(out * mask)
+    out = out * mask.repeat_interleave(splits, dim=1)  # the splits of a channel are neighbours
+    attention = block.attention
+    # A ReLU follows fc1, so that masking its weights is masking the hidden units.
+    mask = _mask(hidden, weights, out, attention.fc1.out_channels).transpose(0, 1)
+    first = {
+        "fc1.weight": attention.fc1.weight * mask,
+        "fc1.bias": attention.fc1.bias * mask.flatten(),
+    }
+    return block.project(functional_call(attention, first, out))
+
+
+def _inner_channels(entering: _Mixture, expansion: _Mixture) -> tuple[list[int], Tensor]:
+    """Inner channels for every pair of input channels and expansion, and the pairs' weights."""
+    sizes = [
+        MBConvSpec(channels=1, expansion=e).inner_channels(c)
+        for c, e in itertools.product(entering.values, expansion.values)
+    ]
+    return sizes, torch.outer(entering.weights, expansion.weights).flatten()
+
+
+def _mask(sizes: Sequence[int], weights: Tensor, like: Tensor, width: int | None = None) -> Tensor:
+    """Weighted mean of masks that keep the first ``sizes[i]`` channels: [1, width, 1, 1]."""
+    width = like.shape[1] if width is None else width
+    channels = torch.arange(width, device=like.device)
+    prefixes = channels < torch.tensor(sizes, device=like.device)[:, None]
+    return (weights @ prefixes.to(weights.dtype)).to(like.dtype).view(1, -1, 1, 1)
+
+
+def _agreement(first: _Mixture, second: _Mixture) -> Tensor | float:
+    """Weight of the pairs of equal values; a float (0 or 1) where it is certain."""
+    equal = [[a == b for b in second.values] for a in first.values]
+    flat = list(itertools.chain(*equal))
+    if len(flat) == 1 or not any(flat):
+        return float(flat[0])
+    return first.weights @ first.weights.new_tensor(equal) @ second.weights
+
+
+def _widened(x: Tensor, width: int) -> Tensor:
+    """``x`` cut or padded with zeros to ``width`` channels."""
+    if x.shape[1] >= width:
+        return x[:, :width]
+    return F.pad(x, (0, 0, 0, 0, 0, width - x.shape[1]))
+
+
+def _times(x: Tensor, weight: Tensor | float) -> Tensor:
+    """``weight * x``, without a copy for the number 1."""
+    return weight.to(x.dtype) * x if isinstance(weight, Tensor) else x
+
+
+def _mixtures(
+    space: SearchSpace, weights: Sequence[Tensor], device: torch.device
+) -> list[_Mixtures]:
+    """The variables of each group with their weights, float32. Raises UserError on other shapes."""
+    found = [tuple(w.shape) for w in weights]
+    if found != [(n,) for n in space.cardinalities]:
+        raise UserError(
+            f"Space '{space.name}' needs one weight for each value of its "
+            f"{len(space.variables)} variables, shapes {[(n,) for n in space.cardinalities]}; "
+            f"found {found}."
+        )
+    mixtures = iter(
+        _Mixture(variable.values, weight.to(device, torch.float32))
+        for variable, weight in zip(space.variables, weights, strict=True)
+    )
+    return [{v.name: next(mixtures) for v in group.variables} for group in space.groups]
+
+
+def _check_maskable(space: NetworkSpace) -> None:
+    for number, group in enumerate(space.block_groups, start=1):
+        if group.spec_type is not MBConvSpec:
+            raise UserError(
+                f"A masked supernet knows groups of 'MBConv' blocks only; stage{number} of space "
+                f"'{space.name}' searches '{group.block}'."
+            )
+        expansions = group.variables.get("expansion", ())
+        if 1 in expansions and len(expansions) > 1:
+            raise UserError(
+                f"A masked supernet cannot mix expansion 1, which has no expanding convolution, "
+                f"with others; stage{number} of space '{space.name}' searches {expansions}."
+            )
