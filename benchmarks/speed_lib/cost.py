@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from speed_lib.rounds import CPU_ONE_THREAD, WALL_TWO_THREADS, interleave, quartiles
 
 from fpnas.spaces import get_space
+from speed_lib.rounds import CPU_ONE_THREAD, WALL_TWO_THREADS, interleave, quartiles
 
 
 def measure(space_name: str, architectures: int, rounds: int) -> dict[str, float]:

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ def resident_growth(prepare: Callable[..., Callable[[], object]], *args: Any) ->
 
     ``prepare(*args)`` makes what is there before (such as the weights) and returns the run. Linux.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_resident_growth, (prepare, args))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_resident_growth, prepare, args).result()
 
 
 def _resident_growth(prepare: Callable[..., Callable[[], object]], args: tuple[Any, ...]) -> float:

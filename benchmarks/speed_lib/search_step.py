@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
+from statistics import median
 from typing import Any
 
 import torch
-from speed_lib.rounds import CPU_ONE_THREAD, quartiles
-from speed_lib.steps import Batch, random_batch, shared_sgd
-from torch import Tensor
 from torch.nn import functional as F
 
 from fpnas.evaluation.latency import torch_threads
@@ -19,6 +17,8 @@ from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import ArchitectureSearcher, FixedSampling
 from fpnas.search.trainer import SearchTrainer
 from fpnas.spaces import BlockGroup, NetworkSpace, get_space
+from speed_lib.rounds import CPU_ONE_THREAD, quartiles
+from speed_lib.steps import Batch, random_batch, shared_sgd
 
 MORE = 100  # times as many choices in the larger space
 
@@ -30,7 +30,7 @@ class Setting:
     Attributes:
         space: name in SPACE_REGISTRY.
         samples: numbers K of architectures a step.
-        rounds: steps measured for each K and each space.
+        rounds: of two steps for each K and each space.
         batch_size: images of a training and of a validation batch.
         input_size: their side, px.
         seed: of the sampled architectures.
@@ -111,7 +111,8 @@ class _Search:
             likelihood_scale=96.0,
             channels_last=True,
         )
-        self._searcher.ask = self._remember(self._timed("ask", self._searcher.ask))
+        self._ask = self._timed("ask", self._searcher.ask)
+        self._searcher.ask = lambda: self._choices  # drawn before, see draw()
         self._searcher.tell = self._timed("tell", self._searcher.tell)
         supernet.bind = self._timed("bind", supernet.bind)
         optimizer = self._trainer.optimizer
@@ -119,20 +120,23 @@ class _Search:
         optimizer.zero_grad = self._timed("optimizer", optimizer.zero_grad)
         self._trainer.before_train()
 
-    def step(self, samples: int) -> float:
-        """Seconds of one step of the search with K = ``samples``."""
+    def draw(self, samples: int) -> None:
+        """Draw the K = ``samples`` architectures of the next step, as its first part."""
         self._searcher.sampling = FixedSampling(samples)
         self.parts.clear()
+        self._choices = self._ask()
+
+    def step(self) -> float:
+        """Seconds of one step of the search on what was drawn, the drawing included."""
         start = time.process_time()
         self._trainer.before_step()
         self._trainer.run_step()
         self._trainer.after_step()
-        seconds = time.process_time() - start
         self._trainer.iter += 1
-        return seconds
+        return time.process_time() - start + self.parts["ask"]
 
     def bare(self) -> float:
-        """Seconds of the passes of the last step's architectures as networks of their own."""
+        """Seconds of the passes of the architectures drawn, each a network of its own."""
         networks = [SearchedNet(self.space.architecture(row)) for row in self._choices]
         for network in networks:
             network.to(memory_format=torch.channels_last)
@@ -155,13 +159,6 @@ class _Search:
 
         return timed
 
-    def _remember(self, ask: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def asked() -> Tensor:
-            self._choices = ask()
-            return self._choices
-
-        return asked
-
 
 class _Endless:
     """The same batch for ever: data costs nothing here."""
@@ -174,27 +171,39 @@ class _Endless:
             yield self._batch
 
 
-def _measure_samples(
-    searches: dict[str, _Search], samples: int, rounds: int
-) -> dict[str, float]:
-    key = f"k{samples}"
+def _measure_samples(searches: dict[str, _Search], samples: int, rounds: int) -> dict[str, float]:
     ratios: dict[str, list[float]] = {name: [] for name in searches}
-    shares: dict[str, list[float]] = {"bookkeeping": []}
-    for search in searches.values():
-        search.step(samples)
-        search.bare()
+    shares: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, search in searches.items():
-            seconds = search.step(samples)
-            ratios[name].append(seconds / search.bare())
+            ratio, parts = _round(search, samples)
+            ratios[name].append(ratio)
             if name == "small":
-                for part, spent in search.parts.items():
-                    shares.setdefault(part, []).append(spent / seconds)
-                rest = sum(v for p, v in search.parts.items() if p != "optimizer")
-                shares["bookkeeping"].append(rest / seconds)
+                for part, share in parts.items():
+                    shares.setdefault(part, []).append(share)
+    key = f"k{samples}"
     more = [a / b for a, b in zip(ratios["large"], ratios["small"], strict=True)]
     return {
         **quartiles(f"search_step_ratio_{key}", ratios["small"]),
         **quartiles(f"more_choices_ratio_{key}", more),
-        **{f"{p}_share_{key}": quartiles("", v)["_median"] for p, v in shares.items()},
+        **{f"{part}_share_{key}": median(values) for part, values in shares.items()},
     }
+
+
+def _round(search: _Search, samples: int) -> tuple[float, dict[str, float]]:
+    """Ratio of two steps to their bare passes, and the parts of the steps as shares.
+
+    The runtime compiles its kernels when a shape comes up first. So the bare passes of one step
+    run before it, those of the other after it: each side compiles once.
+    """
+    steps = bare = 0.0
+    parts: dict[str, float] = {}
+    for bare_first in (True, False):
+        search.draw(samples)
+        bare += search.bare() if bare_first else 0.0
+        steps += search.step()
+        bare += 0.0 if bare_first else search.bare()
+        for part, seconds in search.parts.items():
+            parts[part] = parts.get(part, 0.0) + seconds
+    parts["bookkeeping"] = sum(seconds for part, seconds in parts.items() if part != "optimizer")
+    return steps / bare, {part: seconds / steps for part, seconds in parts.items()}

@@ -6,6 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fpnas.modeling import SearchedNet, SuperNet
+from fpnas.modeling.masked_supernet import AllChoicesSuperNet, MaskedSuperNet, uniform_weights
+from fpnas.spaces import NetworkSpace, get_space
 from speed_lib.memory import peak_bytes, resident_growth
 from speed_lib.rounds import CPU_ONE_THREAD, WALL_TWO_THREADS, Clock, interleave, quartiles, ratios
 from speed_lib.steps import (
@@ -17,12 +23,6 @@ from speed_lib.steps import (
     shared_sgd,
     sliced_step,
 )
-from torch import Tensor
-from torch.nn import functional as F
-
-from fpnas.modeling import SearchedNet, SuperNet
-from fpnas.modeling.masked_supernet import AllChoicesSuperNet, MaskedSuperNet, uniform_weights
-from fpnas.spaces import NetworkSpace, get_space
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ def measure(setting: Setting) -> dict[str, float]:
 
 
 def _measure_space(space: NetworkSpace, setting: Setting) -> dict[str, list[float]]:
-    choices = space.sample(
-        setting.architectures, torch.Generator().manual_seed(setting.seed)
-    )
+    choices = space.sample(setting.architectures, torch.Generator().manual_seed(setting.seed))
     batch = random_batch(setting.batch_size, setting.input_size, space.num_classes)
     supernet = SuperNet(space).to(memory_format=torch.channels_last)
     masked = MaskedSuperNet(space).to(memory_format=torch.channels_last)
