@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from speed_lib.architectures import nearest, variant
 from speed_lib.rounds import CPU_ONE_THREAD, Times, interleave, quartiles, ratios
-from speed_lib.training import variant
 from tabulate import tabulate
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ from fpnas.export import REWRITES, onnx
 from fpnas.export.rewrites import AUTO
 from fpnas.export.source import Runner, prepare_source
 from fpnas.modeling import SearchedNet
-from fpnas.spaces import NetworkSpace, get_space
+from fpnas.spaces import get_space
 from fpnas.utils.env import cpu_info
 
 # Activation and number of splits of all blocks.
@@ -94,18 +94,6 @@ def measure(
     times = interleave(runs, rounds, CPU_ONE_THREAD, warmup=2)
     per_call = {name: [seconds / calls for seconds in values] for name, values in times.items()}
     return CaseResult(per_call, {name: graph.deviation for name, graph in graphs.items()})
-
-
-def architecture(space: NetworkSpace, mflops: float, seed: int) -> Architecture:
-    """A random architecture without skipped blocks, ReLU and no attention, of about ``mflops``."""
-    drawn = space.sample(1000, torch.Generator().manual_seed(seed))
-    for group, columns in zip(space.block_groups, space.group_columns, strict=True):
-        kernels = group.variables["kernel"]
-        column = columns[list(group.variables).index("kernel")]
-        used = torch.tensor([i for i, kernel in enumerate(kernels) if kernel])
-        drawn[:, column] = used[drawn[:, column] % len(used)]
-    archs = [variant(space.architecture(row), "relu", 0) for row in drawn]
-    return min(archs, key=lambda arch: abs(arch.flops() - 1e6 * mflops))
 
 
 def _graphs(arch: Architecture, sets: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, Graph]]:
@@ -168,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Measure, print a table for each case, and return the figures of the JSON file."""
     args = parser().parse_args(argv)
     space = get_space(args.space).at(input_size=args.input_size)
-    arch = architecture(space, args.mflops, args.seed)
+    [arch] = nearest(space, "relu", 0, args.mflops, seed=args.seed)
     print(f"{cpu_info()}; {space.input_size} px, {arch.flops() / 1e6:.0f} MFLOPs without attention")
     figures: dict[str, float] = {}
     for case in args.cases:

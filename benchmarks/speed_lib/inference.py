@@ -13,14 +13,13 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
-from fpnas.archs import Architecture
 from fpnas.export import onnx
 from fpnas.export.source import prepare_source
 from fpnas.modeling import SearchedNet
-from fpnas.spaces import NetworkSpace, get_space
+from fpnas.spaces import get_space
+from speed_lib.architectures import nearest
 from speed_lib.peers import peer
 from speed_lib.rounds import Clock, interleave, quartiles
-from speed_lib.training import variant
 
 # The measured network is compared with the peer of the same building blocks.
 RIVALS = {"relu": "mnasnet_100", "swish_se": "efficientnet_b0"}
@@ -109,13 +108,14 @@ def _networks(setting: Setting, folder: Path) -> dict[str, _Network]:
     )
     networks = {}
     for kind, act, splits, mflops in kinds:
-        for i, arch in enumerate(_architectures(space, act, splits, mflops, setting)):
+        archs = nearest(space, act, splits, mflops, setting.architectures, setting.seed)
+        for i, arch in enumerate(archs):
             network = SearchedNet(arch).eval()
             source = prepare_source(network, _image(setting), {}, 1, dynamic_batch=False)
             path = folder / f"{kind}{i}.onnx"
             onnx.export(source, path)
             networks[f"ours_{kind}_{i}"] = _Network(
-                _runner(path, onnx.INPUT, setting), 1e-6 * arch.flops(setting.input_size)
+                _runner(path, onnx.INPUT, setting), 1e-6 * arch.flops()
             )
     for name in setting.peers:
         path = folder / f"{name}.onnx"
@@ -123,24 +123,6 @@ def _networks(setting: Setting, folder: Path) -> dict[str, _Network]:
         _export_as_users_do(network, path, setting)
         networks[name] = _Network(_runner(path, "x", setting), _mflops(network, setting))
     return networks
-
-
-def _architectures(
-    space: NetworkSpace, act: str, splits: int, mflops: float, setting: Setting
-) -> list[Architecture]:
-    """Of 1000 random architectures, given that activation and attention, the nearest in FLOPs.
-
-    None of them skips a block.
-    """
-    drawn = space.sample(1000, torch.Generator().manual_seed(setting.seed))
-    for group, columns in zip(space.block_groups, space.group_columns, strict=True):
-        kernels = group.variables["kernel"]
-        column = columns[list(group.variables).index("kernel")]
-        without_skip = torch.tensor([i for i, kernel in enumerate(kernels) if kernel])
-        drawn[:, column] = without_skip[drawn[:, column] % len(without_skip)]
-    archs = [variant(space.architecture(row), act, splits) for row in drawn]
-    archs.sort(key=lambda arch: abs(arch.flops(setting.input_size) - 1e6 * mflops))
-    return archs[: setting.architectures]
 
 
 def _export_as_users_do(network: nn.Module, path: Path, setting: Setting) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from fpnas.archs import Architecture, get_arch
 from fpnas.errors import UserError
 from fpnas.modeling import SearchedNet
+from speed_lib.architectures import variant
 from speed_lib.memory import peak_bytes
 from speed_lib.peers import same_network, timm_twin
 from speed_lib.rounds import CPU_ONE_THREAD, WALL_TWO_THREADS, Clock, interleave, quartiles, ratios
@@ -49,19 +49,6 @@ def measure(setting: Setting) -> dict[str, float]:
         arch = variant(get_arch(setting.arch), act, splits)
         figures |= _measure_arch(name, arch, setting)
     return figures
-
-
-def variant(arch: Architecture, act: str, splits: int) -> Architecture:
-    """``arch`` with another activation everywhere and another attention in every block."""
-    return dataclasses.replace(
-        arch,
-        stem=dataclasses.replace(arch.stem, act=act),
-        stages=tuple(
-            tuple(dataclasses.replace(block, act=act, splits=splits) for block in stage)
-            for stage in arch.stages
-        ),
-        head=dataclasses.replace(arch.head, act=act),
-    )
 
 
 def _measure_arch(name: str, arch: Architecture, setting: Setting) -> dict[str, float]:

@@ -160,8 +160,8 @@ def test_rounds_take_turns(speed):
 
 
 def test_twin_is_the_same_network_or_refused(speed):
+    from speed_lib.architectures import variant
     from speed_lib.peers import same_network, timm_twin
-    from speed_lib.training import variant
 
     from fpnas.modeling import SearchedNet
 
