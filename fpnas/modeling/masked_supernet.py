@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec, round_channels
 from fpnas.errors import UserError
 from fpnas.modeling.init import without_init
-from fpnas.modeling.supernet import SuperNet, _replace
+from fpnas.modeling.supernet import SuperNet, _replace, _tensors
 from fpnas.modeling.weight_store import Shape
 from fpnas.spaces import BlockGroup, NetworkSpace, SearchSpace
 
@@ -167,7 +167,7 @@ class MaskedSuperNet(SuperNet):
         if key not in self._largest:
             with torch.device("meta"), without_init():
                 module = block.build_largest(in_channels)
-            for path, _ in [*module.named_parameters(), *module.named_buffers()]:
+            for path, _ in _tensors(module):
                 _replace(module, path, self.store.full(self._weight_name(name, block, path)))
             self._largest[key] = module
         return self._largest[key].train(self.training)

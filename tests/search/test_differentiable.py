@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from toy_supernet import SPACE, Batches
 
 from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
 from fpnas.engine import HookBase, Interrupted
@@ -22,42 +20,11 @@ from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.search import SearchResult
 from fpnas.search import run as search_run
 from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
-from fpnas.spaces import SPACE_REGISTRY, BlockGroup, NetworkSpace
+from fpnas.spaces import SPACE_REGISTRY
 from fpnas.utils.checkpoint import load_weights
 
 SIDE = 8
-SPACE = NetworkSpace(
-    "toy",
-    input_size=SIDE,
-    stem=ConvSpec(8),
-    block_groups=[
-        BlockGroup(
-            {"kernel": (0, 3), "splits": (0, 2), "expansion": (1.5, 3.0), "channels": (8, 16)},
-            repeats=2,
-            stride=2,
-        )
-    ],
-    head=HeadSpec(16, num_classes=3),
-)
 TARGET = 28_000  # uniformly drawn architectures cost 36,000 on average
-
-
-class Batches:
-    """Noise whose label shifts its mean; batch i is a function of i."""
-
-    def __init__(self, seed: int, bad_from: int = 10**9) -> None:
-        self.seed = seed
-        self.bad_from = bad_from
-
-    def iterate(self, start_iteration: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        iteration = start_iteration
-        while True:
-            generator = torch.Generator().manual_seed(1000 * self.seed + iteration)
-            labels = torch.randint(3, (12,), generator=generator)
-            images = torch.randn(12, 3, SIDE, SIDE, generator=generator)
-            images += labels[:, None, None, None]
-            yield (images if iteration < self.bad_from else images * torch.nan), labels
-            iteration += 1
 
 
 def make_searcher(beta: float = 1.0, target: float = TARGET, seed: int = 0) -> RelaxedSearcher:
