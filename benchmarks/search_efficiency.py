@@ -16,6 +16,8 @@ file in search_efficiency.yaml. Prints a table of means over the seeds with stan
 deviations, and writes it to results.json and two plots. Every run has its own folder in
 --output-dir, and an interrupted benchmark goes on where it stopped.
 
+``minutes`` is the wall time of the steps, ``cpu_minutes`` the processor time of the whole search,
+which other programs on the machine disturb less (of the last sitting, if it was interrupted).
 ``gain`` is the supernet's loss of the found architecture below the mean of random architectures
 within budget, in standard deviations of theirs.
 """
@@ -26,6 +28,7 @@ import argparse
 import json
 import math
 import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,12 +85,15 @@ def run_one(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     if finished.exists():
         return json.loads(finished.read_text())
     cfg = search_config(args, method, seed)
+    start = time.process_time()
     [result] = run_search(cfg, resume=True)
+    cpu_seconds = time.process_time() - start
     lines = (folder / "search" / "metrics.json").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     figures = {
         "samples": sum(step["num_samples"] for step in steps),
         "minutes": sum(step["time"] for step in steps) / 60,
+        "cpu_minutes": cpu_seconds / 60,
         "flops_spent": _flops_spent(steps, cfg),
         "cost": result.cost,
         "within_budget": result.cost <= cfg.SEARCH.TARGET,

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec, round_channels
+from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec
 from fpnas.errors import UserError
 from fpnas.modeling.init import without_init
-from fpnas.modeling.supernet import SuperNet, _replace, _tensors
+from fpnas.modeling.supernet import SuperNet, tensor_places
 from fpnas.modeling.weight_store import Shape
 from fpnas.spaces import BlockGroup, NetworkSpace, SearchSpace
 
@@ -145,8 +145,8 @@ class MaskedSuperNet(SuperNet):
         own: _Mixtures,
     ) -> Iterator[tuple[Tensor, Tensor | int]]:
         """The residual branch of each kind of MBConv of this kernel size, with its weight."""
-        inner, share = _inner_channels(entering, own["expansion"])
-        hidden = [round_channels(c // 4) for c in inner]
+        conventions = {name: own[name].values[0] for name in MBConvSpec.rare_fields}
+        inner, hidden, share = _widths(entering, own["expansion"], conventions)
         expansion = max(group.variables.get("expansion", own["expansion"].values))
         kinds = itertools.product(own["act"].parts(), own["splits"].parts())
         for (act, act_weight), (splits, splits_weight) in kinds:
@@ -157,6 +157,7 @@ class MaskedSuperNet(SuperNet):
                 expansion=expansion,
                 act=act,
                 splits=splits,
+                **conventions,
             )
             block = self._block(name, spec, x.shape[1])
             yield _masked_branch(block, splits, x, inner, hidden, share), act_weight * splits_weight
@@ -167,8 +168,8 @@ class MaskedSuperNet(SuperNet):
         if key not in self._largest:
             with torch.device("meta"), without_init():
                 module = block.build_largest(in_channels)
-            for path, _ in _tensors(module):
-                _replace(module, path, self.store.full(self._weight_name(name, block, path)))
+            for path, tensors, leaf in tensor_places(module):
+                tensors[leaf] = self.store.full(self._weight_name(name, block, path))
             self._largest[key] = module
         return self._largest[key].train(self.training)
 
@@ -250,7 +251,7 @@ def _masked_branch(
         return block.project(out * mask)
     out = out * mask.repeat_interleave(splits, dim=1)  # the splits of a channel are neighbours
     attention = block.attention
-    # A ReLU follows fc1, so that masking its weights is masking the hidden units.
+    # Every activation maps 0 to 0, so that masking fc1's weights is masking the hidden units.
     mask = _mask(hidden, weights, out, attention.fc1.out_channels).transpose(0, 1)
     first = {
         "fc1.weight": attention.fc1.weight * mask,
@@ -259,13 +260,16 @@ def _masked_branch(
     return block.project(functional_call(attention, first, out))
 
 
-def _inner_channels(entering: _Mixture, expansion: _Mixture) -> tuple[list[int], Tensor]:
-    """Inner channels for every pair of input channels and expansion, and the pairs' weights."""
-    sizes = [
-        MBConvSpec(channels=1, expansion=e).inner_channels(c)
-        for c, e in itertools.product(entering.values, expansion.values)
-    ]
-    return sizes, torch.outer(entering.weights, expansion.weights).flatten()
+def _widths(
+    entering: _Mixture, expansion: _Mixture, conventions: dict[str, Any]
+) -> tuple[list[int], list[int], Tensor]:
+    """For every pair of input channels and expansion: inner channels, hidden units, its weight."""
+    inner, hidden = [], []
+    for channels, ratio in itertools.product(entering.values, expansion.values):
+        spec = MBConvSpec(channels=1, expansion=ratio, **conventions)
+        inner.append(spec.inner_channels(channels))
+        hidden.append(spec.attention.hidden_channels(channels, inner[-1]))
+    return inner, hidden, torch.outer(entering.weights, expansion.weights).flatten()
 
 
 def _mask(sizes: Sequence[int], weights: Tensor, like: Tensor, width: int | None = None) -> Tensor:
@@ -322,6 +326,12 @@ def _check_maskable(space: NetworkSpace) -> None:
                 f"A masked supernet knows groups of 'MBConv' blocks only; stage{number} of space "
                 f"'{space.name}' searches '{group.block}'."
             )
+        for name in MBConvSpec.rare_fields:
+            if len(group.variables.get(name, ())) > 1:
+                raise UserError(
+                    f"A masked supernet cannot search over '{name}', as stage{number} of space "
+                    f"'{space.name}' does; give it one value."
+                )
         expansions = group.variables.get("expansion", ())
         if 1 in expansions and len(expansions) > 1:
             raise UserError(
