@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,22 +12,12 @@ from tabulate import tabulate
 from torch import Tensor
 
 from fpnas.archs import Architecture
-from fpnas.blocks import BlockSpec, block_name
+from fpnas.blocks import BlockSpec, block_name, spec_to_dict
 from fpnas.search import AdaptiveSampling
 from fpnas.spaces import SPACE_REGISTRY, NetworkSpace
 from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
 
 _PAPER_LAMBDA = 0.25
-
-
-def architectures_table(archs: Sequence[Architecture]) -> str:
-    """One row an architecture: input size, MBConv and other blocks, FLOPs and params."""
-    rows = [
-        [a.name, a.input_size, a.num_classes, len(a.blocks), a.flops() / 1e6, a.params / 1e6]
-        for a in archs
-    ]
-    headers = ["name", "input, px", "classes", "blocks", "FLOPs, M", "params, M"]
-    return tabulate(rows, headers, floatfmt=".2f")
 
 
 def architecture_report(arch: Architecture, input_size: int | None = None) -> str:
@@ -59,8 +47,8 @@ def architecture_report(arch: Architecture, input_size: int | None = None) -> st
 
 def _choices_of(spec: BlockSpec) -> str:
     """The fields that the other columns do not show: ``kernel 3, act relu, ...``."""
-    shown_elsewhere = ("channels", "num_classes")
-    fields = dataclasses.asdict(spec).items()
+    shown_elsewhere = ("block", "channels", "num_classes")
+    fields = spec_to_dict(spec).items()
     return ", ".join(f"{name} {value}" for name, value in fields if name not in shown_elsewhere)
 
 

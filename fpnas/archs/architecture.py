@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from fpnas.archs.timm_strings import TimmStrings
 from fpnas.blocks import BlockSpec, Cost, block_name, output_size, spec_from_dict, spec_to_dict
 from fpnas.errors import ConfigError, UserError, did_you_mean
+from fpnas.layers import BN_EPS
 
 
 class Layer(NamedTuple):
@@ -33,7 +35,7 @@ class Layer(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
+class Architecture(TimmStrings):
     """Stem, stages of blocks, head. Immutable and hashable; equal when all numbers are equal.
 
     Attributes:
@@ -43,6 +45,7 @@ class Architecture:
         stages: blocks in order of execution, one tuple for each block group.
         head: the last block; its ``num_classes`` outputs are the logits.
         in_channels: channels of the image.
+        bn_eps: what every BatchNorm adds to the variance.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Architecture:
     stages: tuple[tuple[BlockSpec, ...], ...]
     head: BlockSpec
     in_channels: int = 3
+    bn_eps: float = BN_EPS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(tuple(stage) for stage in self.stages))
@@ -61,6 +65,11 @@ class Architecture:
                     f"Architecture '{self.name}': {field} must be a whole number of at least 1, "
                     f"found {value!r}."
                 )
+        if type(self.bn_eps) is not float or not 0 < self.bn_eps < 1:
+            raise ConfigError(
+                f"Architecture '{self.name}': bn_eps must be a number between 0 and 1, such as "
+                f"0.001, found {self.bn_eps!r}."
+            )
         if not self.stages or not all(self.stages):
             raise ConfigError(
                 f"Architecture '{self.name}' needs stages with at least one block in each."
@@ -130,6 +139,7 @@ class Architecture:
             "name": self.name,
             "input_size": self.input_size,
             "in_channels": self.in_channels,
+            **({} if self.bn_eps == BN_EPS else {"bn_eps": self.bn_eps}),
             "stem": spec_to_dict(self.stem),
             "stages": [[spec_to_dict(block) for block in stage] for stage in self.stages],
             "head": spec_to_dict(self.head),
@@ -140,14 +150,15 @@ class Architecture:
         """Raises ConfigError, which names the key that is missing, unknown or unusable."""
         if not isinstance(data, Mapping):
             raise ConfigError(f"An architecture is a mapping, found {type(data).__name__}.")
-        fields = [field.name for field in dataclasses.fields(cls)]
+        fields = {field.name: field.default for field in dataclasses.fields(cls)}
         for key in data:
             if key not in fields:
                 raise ConfigError(
                     f"An architecture has no key '{key}'.{did_you_mean(str(key), fields)} "
                     f"Its keys: {', '.join(fields)}."
                 )
-        missing = [key for key in fields if key not in data and key != "in_channels"]
+        required = [key for key, default in fields.items() if default is dataclasses.MISSING]
+        missing = [key for key in required if key not in data]
         if missing:
             raise ConfigError(f"The architecture lacks the key(s) {', '.join(missing)}.")
         stages = data["stages"]
@@ -156,10 +167,10 @@ class Architecture:
         return cls(
             name=str(data["name"]),
             input_size=data["input_size"],
-            in_channels=data.get("in_channels", 3),
             stem=spec_from_dict(data["stem"]),
             stages=tuple(tuple(spec_from_dict(block) for block in stage) for stage in stages),
             head=spec_from_dict(data["head"]),
+            **{key: data[key] for key in fields if key in data and key not in required},
         )
 
     def to_yaml(self) -> str:

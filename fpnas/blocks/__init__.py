@@ -1,5 +1,6 @@
 """Block types: how one block of an architecture is described, built and costed."""
 
+from fpnas.blocks.attention import PAPER_ATTENTION, Attention
 from fpnas.blocks.channels import round_channels
 from fpnas.blocks.conv import ConvSpec
 from fpnas.blocks.head import HeadSpec
@@ -18,6 +19,8 @@ from fpnas.blocks.spec import (
 
 __all__ = [
     "BLOCK_REGISTRY",
+    "PAPER_ATTENTION",
+    "Attention",
     "BlockSpec",
     "ConvSpec",
     "Cost",

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
 from fpnas.blocks.spec import BLOCK_REGISTRY, BlockSpec, Cost, check_whole, output_size
 from fpnas.errors import ConfigError
-from fpnas.layers import ConvBNAct, check_activation
+from fpnas.layers import ConvBNAct, check_activation, check_padding
 
 
 @BLOCK_REGISTRY.register(name="Conv")
 @dataclass(frozen=True)
 class ConvSpec(BlockSpec):
-    """``conv kernel x kernel (stride) -> BN -> act``."""
+    """``conv kernel x kernel (stride) -> BN -> act``; ``padding`` as in :class:`ConvBNAct`."""
+
+    rare_fields: ClassVar[tuple[str, ...]] = ("padding",)
 
     channels: int
     kernel: int = 3
     stride: int = 1
     act: str = "swish"
+    padding: str = "symmetric"
 
     def __post_init__(self) -> None:
         check_whole(self, channels=1, kernel=1, stride=1)
         check_activation(self.act)
         if self.kernel % 2 == 0:
             raise ConfigError(f"ConvSpec.kernel must be odd, found {self.kernel}.")
+        check_padding(self.padding, self.kernel, self.stride)
 
     def cost(self, in_channels: int, height: int, width: int) -> Cost:
         weights = self.kernel**2 * in_channels * self.channels
@@ -33,4 +38,11 @@ class ConvSpec(BlockSpec):
         return Cost(weights * area, weights)
 
     def build(self, in_channels: int) -> nn.Module:
-        return ConvBNAct(in_channels, self.channels, self.kernel, self.stride, act=self.act)
+        return ConvBNAct(
+            in_channels,
+            self.channels,
+            self.kernel,
+            self.stride,
+            act=self.act,
+            padding=self.padding,
+        )

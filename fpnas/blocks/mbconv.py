@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from fpnas.blocks.attention import PAPER_ATTENTION, Attention
 from fpnas.blocks.channels import Numbers, round_channels
 from fpnas.blocks.skip import SkipSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
     BlockSpec,
     Cost,
+    check_flag,
     check_ratio,
     check_whole,
     output_size,
 )
 from fpnas.errors import ConfigError
-from fpnas.layers import ConvBNAct, SplitAttention, check_activation
+from fpnas.layers import ConvBNAct, check_activation, check_padding
 
 SPLITS = (0, 1, 2, 4)
 
@@ -36,10 +38,15 @@ class MBConvSpec(BlockSpec):
         stride: of the depthwise convolution.
         kernel: side of the depthwise kernel, odd.
         expansion: inner channels over input channels, rounded to a multiple of 8; 1 leaves the
-            expanding convolution out.
+            expanding convolution out, unless ``always_expand``.
         act: activation after the expanding and the depthwise convolution.
         splits: of the attention: 0 none, 1 Squeeze-Excite, 2 or 4 Split-Attention.
+        attention: conventions of the attention, if there is one.
+        padding: of the depthwise convolution, as in :class:`ConvBNAct`.
+        always_expand: keep the expanding convolution even at expansion 1, as FBNet does.
     """
+
+    rare_fields: ClassVar[tuple[str, ...]] = ("attention", "padding", "always_expand")
 
     channels: int
     stride: int = 1
@@ -47,6 +54,9 @@ class MBConvSpec(BlockSpec):
     expansion: float = 6.0
     act: str = "relu"
     splits: int = 0
+    attention: Attention = PAPER_ATTENTION
+    padding: str = "symmetric"
+    always_expand: bool = False
 
     def __post_init__(self) -> None:
         check_whole(self, channels=1, stride=1, kernel=1)
@@ -56,18 +66,31 @@ class MBConvSpec(BlockSpec):
         if type(self.splits) is not int or self.splits not in SPLITS:
             raise ConfigError(f"MBConvSpec.splits must be one of {SPLITS}, found {self.splits!r}.")
         check_ratio(self, "expansion")
+        if type(self.attention) is not Attention:
+            raise ConfigError(
+                f"MBConvSpec.attention must be an Attention, found {self.attention!r}."
+            )
+        check_padding(self.padding, self.kernel, self.stride)
+        check_flag(self, "always_expand")
+
+    @property
+    def expands(self) -> bool:
+        """Whether there is an expanding convolution."""
+        return self.expansion != 1 or self.always_expand
 
     def inner_channels(self, in_channels: int) -> int:
         return in_channels if self.expansion == 1 else round_channels(in_channels * self.expansion)
 
     def cost(self, in_channels: int, height: int, width: int) -> Cost:
+        inner = self.inner_channels(in_channels)
         return _mbconv_cost(
             in_channels=in_channels,
-            inner=self.inner_channels(in_channels),
+            inner=inner,
+            hidden=self.attention.hidden_channels(in_channels, inner),
             channels=self.channels,
             kernel=self.kernel,
             splits=self.splits,
-            expands=int(self.expansion != 1),
+            expands=int(self.expands),
             in_area=height * width,
             out_area=output_size(height, self.stride) * output_size(width, self.stride),
         )
@@ -96,16 +119,18 @@ class MBConvSpec(BlockSpec):
         cls, fields: Mapping[str, Tensor | Any], in_channels: Tensor, height: int, width: int
     ) -> Cost:
         channels, stride = fields["channels"], int(fields["stride"][0])
-        expands = fields["expansion"] != 1
-        inner = torch.where(expands, round_channels(in_channels * fields["expansion"]), in_channels)
+        scales = fields["expansion"] != 1
+        inner = torch.where(scales, round_channels(in_channels * fields["expansion"]), in_channels)
+        attentions = fields.get("attention", [PAPER_ATTENTION] * len(inner))
         out_area = output_size(height, stride) * output_size(width, stride)
         mbconv = _mbconv_cost(
             in_channels=in_channels,
             inner=inner,
+            hidden=_hidden_channels(attentions, in_channels, inner),
             channels=channels,
             kernel=fields["kernel"],
             splits=fields["splits"],
-            expands=expands.long(),
+            expands=(scales | fields.get("always_expand", torch.tensor(False))).long(),
             in_area=height * width,
             out_area=out_area,
         )
@@ -123,6 +148,7 @@ def _mbconv_cost(
     *,
     in_channels: Numbers,
     inner: Numbers,
+    hidden: Numbers,
     channels: Numbers,
     kernel: Numbers,
     splits: Numbers,
@@ -132,7 +158,6 @@ def _mbconv_cost(
 ) -> Cost:
     """The block's cost in arithmetic that serves one block (int) and K blocks (LongTensor)."""
     attends = (splits > 0) * 1
-    hidden = round_channels(inner // 4)
     expand = in_channels * inner * expands
     depthwise = kernel * kernel * inner * (splits + 1 - attends)  # max(splits, 1)
     attention = inner * hidden * (1 + splits) * attends
@@ -143,6 +168,15 @@ def _mbconv_cost(
     )
 
 
+def _hidden_channels(attentions: list[Attention], in_channels: Tensor, inner: Tensor) -> Tensor:
+    """Width of the attention's hidden layer for K blocks, each with its own conventions."""
+    first = attentions[0]
+    if attentions.count(first) == len(attentions):
+        return first.hidden_channels(in_channels, inner)
+    widths = {a: a.hidden_channels(in_channels, inner) for a in set(attentions)}
+    return torch.stack([widths[a][i] for i, a in enumerate(attentions)])
+
+
 class MBConv(nn.Module):
     """``[N, in_channels, H, W] -> [N, channels, (H - 1) // stride + 1, ...]``.
 
@@ -150,18 +184,28 @@ class MBConv(nn.Module):
     plus the input where stride is 1 and channels agree.
     """
 
+    __constants__ = (
+        "has_shortcut",
+    )  # so that TorchScript passes over a drop_path that is not there
+
     def __init__(self, spec: MBConvSpec, in_channels: int) -> None:
         super().__init__()
         inner = spec.inner_channels(in_channels)
         widened = inner * max(spec.splits, 1)
         self.expand = (
-            ConvBNAct(in_channels, inner, 1, act=spec.act) if spec.expansion != 1 else nn.Identity()
+            ConvBNAct(in_channels, inner, 1, act=spec.act) if spec.expands else nn.Identity()
         )
         self.depthwise = ConvBNAct(
-            inner, widened, spec.kernel, spec.stride, groups=inner, act=spec.act
+            inner,
+            widened,
+            spec.kernel,
+            spec.stride,
+            groups=inner,
+            act=spec.act,
+            padding=spec.padding,
         )
         self.attention = (
-            SplitAttention(inner, round_channels(inner // 4), spec.splits)
+            spec.attention.build(in_channels, inner, spec.splits, spec.act)
             if spec.splits
             else nn.Identity()
         )

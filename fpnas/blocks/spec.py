@@ -58,6 +58,9 @@ class BlockSpec(ABC):
     # prefix of every dimension. Every other field selects weights by ``weight_group``.
     size_fields: ClassVar[tuple[str, ...]] = ("channels", "expansion")
 
+    # Fields that few blocks change from their defaults; files leave them out where nothing differs.
+    rare_fields: ClassVar[tuple[str, ...]] = ()
+
     channels: int
     stride: int
 
@@ -87,8 +90,8 @@ class BlockSpec(ABC):
             parameter: name inside the module, such as ``"depthwise.conv.weight"``.
             sharing: the supernet's rule, a value of ``SEARCH.SHARING``.
         """
-        fields = dataclasses.asdict(self)
-        return ",".join(f"{k}={v}" for k, v in sorted(fields.items()) if k not in self.size_fields)
+        fields = sorted(_written_fields(self).items())
+        return ",".join(f"{k}={v}" for k, v in fields if k not in self.size_fields)
 
     @classmethod
     def from_choice(cls, **fields: Any) -> BlockSpec:
@@ -134,32 +137,70 @@ def output_size(size: int, stride: int) -> int:
 
 
 def spec_to_dict(spec: BlockSpec) -> dict[str, Any]:
-    """Plain data of a block: its registry name under ``block``, then its fields."""
-    return {"block": block_name(spec), **dataclasses.asdict(spec)}
+    """Plain data of a block: its registry name under ``block``, then its fields.
+
+    Rare fields are there where they differ from their defaults, and so are a record's own fields.
+    """
+    return {"block": block_name(spec), **_written_fields(spec)}
 
 
 def spec_from_dict(data: Mapping[str, Any]) -> BlockSpec:
-    """The inverse of :func:`spec_to_dict`. Raises ConfigError, which names what does not fit."""
+    """The inverse of :func:`spec_to_dict`. Raises ConfigError, which names what does not fit.
+
+    Fields with a default may be missing.
+    """
     if not isinstance(data, Mapping) or "block" not in data:
         raise ConfigError(f"A block is a mapping with the key 'block', found {data!r}.")
     values = dict(data)
     name = values.pop("block")
     if not isinstance(name, str):
         raise ConfigError(f"A block's 'block' is the name of its type, found {name!r}.")
-    spec_type = BLOCK_REGISTRY.get(name)
-    fields = {f.name: f for f in dataclasses.fields(spec_type)}
+    return _record(BLOCK_REGISTRY.get(name), values, f"Block '{name}'")
+
+
+def _record(kind: type, values: Mapping[str, Any], what: str) -> Any:
+    """The frozen dataclass ``kind`` with these fields; ``what`` is its name in an error."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{what} is a mapping, found {values!r}.")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
             raise ConfigError(
-                f"Block '{name}' has no field '{key}'.{did_you_mean(str(key), fields)} "
+                f"{what} has no field '{key}'.{did_you_mean(str(key), fields)} "
                 f"Its fields: {', '.join(fields)}."
             )
     missing = [
         key for key, f in fields.items() if f.default is dataclasses.MISSING and key not in values
     ]
     if missing:
-        raise ConfigError(f"Block '{name}' lacks the field(s) {', '.join(missing)}: {dict(data)}.")
-    return spec_type(**values)
+        raise ConfigError(f"{what} lacks the field(s) {', '.join(missing)}: {dict(values)}.")
+    values = dict(values)
+    for key, value in values.items():
+        default = fields[key].default
+        if dataclasses.is_dataclass(default):
+            values[key] = _record(type(default), value, f"{what}: its field '{key}'")
+    return kind(**values)
+
+
+def _written_fields(spec: BlockSpec) -> dict[str, Any]:
+    """The fields of a block by name, without rare ones that have their defaults."""
+    written = {}
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if field.name not in spec.rare_fields or value != field.default:
+            is_record = dataclasses.is_dataclass(value)
+            written[field.name] = _changed_fields(value) if is_record else value
+    return written
+
+
+def _changed_fields(record: Any) -> dict[str, Any]:
+    """Fields of a dataclass that differ from their defaults."""
+    fields = {f.name: f.default for f in dataclasses.fields(record)}
+    return {
+        name: getattr(record, name)
+        for name, default in fields.items()
+        if getattr(record, name) != default
+    }
 
 
 def block_name(spec: BlockSpec) -> str:
@@ -188,3 +229,10 @@ def check_ratio(spec: BlockSpec, field: str) -> None:
         raise ConfigError(
             f"{type(spec).__name__}.{field} must be a number above 0, found {value!r}."
         )
+
+
+def check_flag(spec: BlockSpec, field: str) -> None:
+    """Raise ConfigError unless that field of ``spec`` is true or false."""
+    value = getattr(spec, field)
+    if type(value) is not bool:
+        raise ConfigError(f"{type(spec).__name__}.{field} must be true or false, found {value!r}.")

@@ -1,7 +1,27 @@
 """Leaf modules of the networks."""
 
-from fpnas.layers.activation import ACTIVATIONS, build_activation, check_activation
-from fpnas.layers.conv import ConvBNAct
+from fpnas.layers.activation import (
+    ACTIVATIONS,
+    GATES,
+    build_activation,
+    build_gate,
+    check_activation,
+    check_gate,
+)
+from fpnas.layers.conv import BN_EPS, PADDINGS, ConvBNAct, SamePad, check_padding
 from fpnas.layers.split_attention import SplitAttention
 
-__all__ = ["ACTIVATIONS", "ConvBNAct", "SplitAttention", "build_activation", "check_activation"]
+__all__ = [
+    "ACTIVATIONS",
+    "BN_EPS",
+    "GATES",
+    "PADDINGS",
+    "ConvBNAct",
+    "SamePad",
+    "SplitAttention",
+    "build_activation",
+    "build_gate",
+    "check_activation",
+    "check_gate",
+    "check_padding",
+]

@@ -10,6 +10,7 @@ from torchvision.ops import StochasticDepth
 
 from fpnas.archs import Architecture
 from fpnas.blocks import BlockSpec
+from fpnas.layers import BN_EPS
 from fpnas.modeling.init import init_weights
 
 # (name inside the network, block, channels that enter it) -> module
@@ -55,6 +56,10 @@ class SearchedNet(nn.Sequential):
             self.add_module(f"stage{s}", nn.Sequential(*blocks))
         self.head = modules["head"]
         self._set_drop_rates(dropout, drop_path)
+        if arch.bn_eps != BN_EPS:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eps = arch.bn_eps
 
     def __getitem__(self, index: int | slice) -> nn.Module:
         """A child, or a plain ``nn.Sequential`` of some: ``net[:-1]`` leaves the head out."""

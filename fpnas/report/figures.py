@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from fpnas.report.metrics import Series
 
@@ -20,6 +20,8 @@ BLUE, ORANGE, TEAL, VIOLET, RED = "#3d84c6", "#d9692b", "#14958a", "#8f6bc4", "#
 
 # A colour that no plot has otherwise: it becomes the text colour of the page, dark or light.
 _INK = "#010203"
+_PALETTE = (RED, BLUE, ORANGE, TEAL, VIOLET, "#7f8c8d", "#a67c36", "#4f6d8f", "#6a9a3a")
+_MARKERS = "os^Dvp<>X"
 _MOST_POINTS = 600  # of a line; more cannot be seen and would only make the file large
 
 _STYLE = {
@@ -133,6 +135,51 @@ def plot(
             axes.text(mark.iteration, 1.0, f" {mark.label}", fontsize=8, alpha=0.7, transform=place)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best")
+        return _to_svg(figure, prefix=re.sub(r"\W+", "-", title.lower()))
+
+
+@dataclass(frozen=True)
+class Points:
+    """A family of a scatter plot, joined by a thin line.
+
+    Attributes:
+        label: for the legend.
+        points: (x, y, name) in the order of the line.
+    """
+
+    label: str
+    points: tuple[tuple[float, float, str], ...]
+
+
+def scatter(
+    title: str, x_label: str, y_label: str, groups: Sequence[Points], *, log_x: bool = False
+) -> str:
+    """Points in families, as an SVG element; the first family stands out and shows its names.
+
+    Args:
+        title: what is shown.
+        x_label, y_label: quantities with their units.
+        groups: the families.
+        log_x: the horizontal axis is logarithmic.
+    """
+    with matplotlib.rc_context({**_STYLE, "figure.figsize": (7.2, 4.6)}):
+        figure = Figure(layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        for number, group in enumerate(groups):
+            x, y, names = zip(*group.points, strict=True)
+            look = {"lw": 2.2, "markersize": 6} if number == 0 else {"lw": 0.9, "markersize": 4}
+            color = _PALETTE[number % len(_PALETTE)]
+            marker = _MARKERS[number % len(_MARKERS)]
+            axes.plot(x, y, color=color, marker=marker, label=group.label, **look)
+            for place in zip(x, y, names, strict=True) if number == 0 else ():
+                axes.annotate(place[2], place[:2], (5, -9), textcoords="offset points", fontsize=8)
+        axes.legend(loc="best")
         return _to_svg(figure, prefix=re.sub(r"\W+", "-", title.lower()))
 
 

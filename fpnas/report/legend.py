@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
-from fpnas.blocks import BlockSpec, ConvSpec, HeadSpec, SkipSpec, block_name
+from fpnas.blocks import BlockSpec, ConvSpec, HeadSpec, SkipSpec, block_name, spec_to_dict
 from fpnas.report.svg import add, number, text
 
 # Every class is used inside "fpnas-drawing" only, since a drawing may stand in an HTML page. The
@@ -55,6 +54,7 @@ _ATTENTION = {1: "Squeeze-Excite", 2: "Split-Attention, 2 splits", 4: "Split-Att
 # Curves of the activations in a field 18 wide and 12 high, centred at (0, 0).
 _CURVES = {
     "relu": "M-9 4H0L9 -5",
+    "relu6": "M-9 4H-3L5 -4H9",
     "swish": "M-9 1C-6.5 1 -5.5 5.5 -2.5 5.5C1 5.5 3.5 -0.5 8 -5.5",
     "hswish": "M-9 1H-6L-3 5.5H-1.5L8 -5.5",
 }
@@ -101,8 +101,9 @@ def box_style(spec: BlockSpec) -> BoxStyle:
 
 def describe(spec: BlockSpec) -> str:
     """The fields of a block beside channels: ``kernel 3, act relu``."""
-    fields = dataclasses.asdict(spec).items()
-    return ", ".join(f"{name} {value}" for name, value in fields if name != "channels")
+    shown_elsewhere = ("block", "channels")
+    fields = spec_to_dict(spec).items()
+    return ", ".join(f"{name} {value}" for name, value in fields if name not in shown_elsewhere)
 
 
 def entries(specs: Sequence[BlockSpec]) -> list[Key]:

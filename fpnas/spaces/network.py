@@ -272,6 +272,8 @@ def _take(values: Sequence[Any], indices: Tensor) -> Tensor | list[Any]:
         # float64, in which single architectures compute: a float32 product may round elsewhere.
         exact = torch.float64 if any(isinstance(value, float) for value in values) else None
         return torch.tensor(values, dtype=exact)[indices]
+    if len(values) == 1:
+        return list(values) * len(indices)
     return [values[i] for i in indices.tolist()]
 
 

@@ -10,17 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
+from fpnas.blocks import Attention, ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
 from fpnas.errors import ConfigError, UnknownNameError, UserError
 
 CHANNELS = st.integers(1, 10_000)
 STRIDES = st.integers(1, 3)
 ODD = st.sampled_from([1, 3, 5, 7, 9])
-ACTS = st.sampled_from(["relu", "swish", "hswish"])
+ACTS = st.sampled_from(["relu", "relu6", "swish", "hswish"])
+PADDINGS = st.sampled_from(["symmetric", "same"])
 RATIOS = st.one_of(st.integers(1, 9), st.floats(1e-9, 1e9))
+ATTENTIONS = st.builds(
+    Attention,
+    of=st.sampled_from(["expanded", "input"]),
+    ratio=st.sampled_from([0.25, 0.5, 1, 1 / 3]),
+    divisor=st.integers(1, 8),
+    act=st.one_of(ACTS, st.just("block")),
+    gate=st.sampled_from(["sigmoid", "hsigmoid"]),
+)
 BLOCKS = st.one_of(
     st.builds(SkipSpec, channels=CHANNELS, stride=STRIDES),
-    st.builds(ConvSpec, channels=CHANNELS, kernel=ODD, stride=STRIDES, act=ACTS),
+    st.builds(ConvSpec, channels=CHANNELS, kernel=ODD, stride=STRIDES, act=ACTS, padding=PADDINGS),
     st.builds(
         MBConvSpec,
         channels=CHANNELS,
@@ -29,6 +38,9 @@ BLOCKS = st.one_of(
         expansion=RATIOS,
         act=ACTS,
         splits=st.sampled_from([0, 1, 2, 4]),
+        attention=ATTENTIONS,
+        padding=PADDINGS,
+        always_expand=st.booleans(),
     ),
 )
 HEADS = st.one_of(
@@ -50,6 +62,7 @@ ARCHITECTURES = st.builds(
     ).map(tuple),
     head=HEADS,
     in_channels=st.integers(1, 4),
+    bn_eps=st.sampled_from([1e-5, 1e-3, 0.1]),
 )
 
 
@@ -80,6 +93,14 @@ def test_yaml_has_one_line_a_block() -> None:
     lines = small().to_yaml().splitlines()
     assert sum("block:" in line for line in lines) == 5
     assert lines[:3] == ["name: small", "input_size: 32", "in_channels: 3"]
+
+
+def test_what_is_as_usual_need_not_be_written() -> None:
+    assert "bn_eps" not in small().to_yaml() and "padding" not in small().to_yaml()
+    assert Architecture.from_yaml(small(bn_eps=0.001).to_yaml()).bn_eps == 0.001
+    data = small().to_dict()
+    del data["in_channels"], data["stages"][1][0]["kernel"], data["head"]["act"]
+    assert Architecture.from_dict(data) == small()
 
 
 def test_equality_is_that_of_the_numbers() -> None:
@@ -144,6 +165,8 @@ def test_layers_of_an_impossible_input(size: int) -> None:
         ({"input_size": 0}, "'small': input_size .* found 0"),
         ({"input_size": 32.0}, "input_size .* found 32.0"),
         ({"in_channels": "3"}, "in_channels .* found '3'"),
+        ({"bn_eps": 0.0}, "'small': bn_eps must be .* such as 0.001, found 0.0"),
+        ({"bn_eps": "1e-3"}, "bn_eps .* found '1e-3'"),
         ({"stages": ()}, "needs stages"),
         ({"stages": ((),)}, "needs stages with at least one block in each"),
         ({"head": MBConvSpec(channels=8)}, "ends in its one head.*found MBConv"),

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fpnas.blocks import BlockSpec, ConvSpec, Cost, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
+from fpnas.blocks import (
+    Attention,
+    BlockSpec,
+    ConvSpec,
+    Cost,
+    HeadSpec,
+    MBConvSpec,
+    PooledHeadSpec,
+    SkipSpec,
+)
 
 WHOLE = st.integers(1, 40)
 RATIO = st.sampled_from([0.5, 0.75, 1, 1.1, 2.12, 2.25, 3, 4.5, 5.4566])
@@ -38,6 +47,11 @@ CHOICES = {
         "expansion": RATIO,
         "act": ACT,
         "channels": WHOLE,
+        "attention": st.sampled_from(
+            [Attention(), Attention("input", divisor=1), Attention(ratio=0.1)]
+        ),
+        "padding": st.sampled_from(["symmetric", "same"]),
+        "always_expand": st.booleans(),
     },
     SkipSpec: {"channels": WHOLE},
     ConvSpec: {"channels": WHOLE, "kernel": st.sampled_from([1, 3]), "act": ACT},
@@ -48,7 +62,7 @@ CHOICES = {
 
 
 def column(values: list) -> Tensor | list:
-    if any(isinstance(value, str) for value in values):
+    if any(isinstance(value, (str, Attention)) for value in values):
         return values
     is_float = any(isinstance(value, float) for value in values)
     return torch.tensor(values, dtype=torch.float64 if is_float else torch.int64)
@@ -86,10 +100,13 @@ def test_batch_cost_equals_cost(spec_type: type[BlockSpec], data: st.DataObject)
         MBConvSpec(channels=12, stride=2, kernel=5, expansion=2.3, splits=2),
         MBConvSpec(channels=4, expansion=1, splits=1),
         MBConvSpec(channels=4, expansion=0.5, splits=4),
+        MBConvSpec(channels=4, kernel=7, splits=1, attention=Attention("input", divisor=1)),
+        MBConvSpec(channels=4, stride=2, expansion=1, padding="same", always_expand=True),
         SkipSpec(channels=6, stride=2),
         SkipSpec(channels=4),
         HeadSpec(channels=16, num_classes=5),
         PooledHeadSpec(channels=16, num_classes=5, expansion=2.5),
+        PooledHeadSpec(channels=16, num_classes=5, bias=True),
     ],
     ids=str,
 )

@@ -8,6 +8,7 @@ from torch import nn
 
 from fpnas.blocks import (
     BLOCK_REGISTRY,
+    Attention,
     BlockSpec,
     ConvSpec,
     Cost,
@@ -27,10 +28,14 @@ EXAMPLES = [
     MBConvSpec(channels=12),
     MBConvSpec(channels=4, stride=2, kernel=5, expansion=2.3, act="swish", splits=2),
     MBConvSpec(channels=4, expansion=1, splits=1),
+    MBConvSpec(channels=4, stride=2, act="relu6", padding="same", always_expand=True),
+    MBConvSpec(channels=4, splits=1, attention=Attention("input", 0.5, 1, "swish", "hsigmoid")),
+    ConvSpec(channels=6, kernel=3, stride=2, padding="same"),
     SkipSpec(channels=4),
     SkipSpec(channels=6, stride=2),
     HeadSpec(channels=16, num_classes=5),
     PooledHeadSpec(channels=16, num_classes=5, expansion=2.5),
+    PooledHeadSpec(channels=16, num_classes=5, bias=True),
 ]
 
 
@@ -88,6 +93,18 @@ def test_dict_round_trip(spec: BlockSpec) -> None:
         (lambda: SkipSpec(channels=8, stride=None), r"SkipSpec.stride .* found None"),
         (lambda: HeadSpec(channels=8, num_classes=0), r"num_classes .* found 0"),
         (lambda: PooledHeadSpec(channels=8, num_classes=2, expansion=-1), r"expansion .* -1"),
+        (lambda: PooledHeadSpec(channels=8, num_classes=2, bias=1), r"bias must be true or .* 1"),
+        (lambda: MBConvSpec(channels=8, always_expand="no"), r"always_expand .* found 'no'"),
+        (lambda: MBConvSpec(channels=8, padding="valid"), r"symmetric.*same.*found 'valid'"),
+        (lambda: ConvSpec(channels=8, padding=["same"]), r"found \['same'\]"),
+        (lambda: ConvSpec(8, 3, 4, padding="same"), r"kernel 3 and stride 4"),
+        (lambda: MBConvSpec(channels=8, attention={}), r"must be an Attention, found {}"),
+        (lambda: Attention(of="output"), r"of must be one of .*expanded.*found 'output'"),
+        (lambda: Attention(ratio=0), r"ratio must be a number above 0, found 0"),
+        (lambda: Attention(ratio=float("inf")), r"ratio .* found inf"),
+        (lambda: Attention(divisor=0), r"divisor .* at least 1, found 0"),
+        (lambda: Attention(act="gelu"), r"Unknown activation 'gelu'"),
+        (lambda: Attention(gate="relu"), r"Unknown gate 'relu'. Valid: sigmoid, hsigmoid"),
     ],
 )
 def test_bad_fields(make, message: str) -> None:
@@ -107,6 +124,11 @@ def test_bad_fields(make, message: str) -> None:
         (["MBConv"], r"mapping with the key 'block'"),
         ({"block": 3}, r"name of its type, found 3"),
         ({"block": ["MBConv"]}, r"name of its type, found \['MBConv'\]"),
+        (
+            {"block": "MBConv", "channels": 8, "attention": {"gat": "hsigmoid"}},
+            r"Block 'MBConv': its field 'attention' has no field 'gat'.*mean 'gate'",
+        ),
+        ({"block": "MBConv", "channels": 8, "attention": 1}, r"'attention' is a mapping, found 1"),
     ],
 )
 def test_bad_dicts(data, message: str) -> None:
@@ -178,3 +200,65 @@ def test_expansion_1_has_no_expanding_convolution() -> None:
     block = MBConvSpec(channels=8, expansion=1).build(12)
     assert isinstance(block.expand, nn.Identity)
     assert block.depthwise.conv.weight.shape == (12, 1, 3, 3)  # not rounded to 16
+
+
+def test_rare_fields_are_written_where_they_differ() -> None:
+    assert spec_to_dict(MBConvSpec(channels=8)) == {
+        "block": "MBConv",
+        "channels": 8,
+        "stride": 1,
+        "kernel": 3,
+        "expansion": 6.0,
+        "act": "relu",
+        "splits": 0,
+    }
+    spec = MBConvSpec(channels=8, splits=1, attention=Attention(of="input", gate="hsigmoid"))
+    assert spec_to_dict(spec)["attention"] == {"of": "input", "gate": "hsigmoid"}
+
+
+@pytest.mark.parametrize(
+    ("attention", "in_channels", "inner", "hidden"),
+    [
+        (Attention(), 16, 96, 24),
+        (Attention(), 34, 34, 8),  # a quarter is cut to 8 before it is rounded
+        (Attention(of="input", divisor=1), 24, 144, 6),
+        (Attention(of="input", divisor=1), 22, 132, 5),
+        (Attention(ratio=0.5), 16, 72, 40),
+        (Attention(divisor=1), 3, 3, 1),
+    ],
+)
+def test_hidden_channels(attention: Attention, in_channels: int, inner: int, hidden: int) -> None:
+    assert attention.hidden_channels(in_channels, inner) == hidden
+    columns = torch.tensor([in_channels] * 2), torch.tensor([inner] * 2)
+    assert attention.hidden_channels(*columns).tolist() == [hidden, hidden]
+
+
+def test_attention_follows_its_conventions() -> None:
+    attention = Attention(of="input", divisor=1, act="block", gate="hsigmoid")
+    layer = MBConvSpec(channels=8, act="relu6", splits=1, attention=attention).build(12).attention
+    assert layer.fc1.weight.shape[:2] == (3, 72)
+    assert isinstance(layer.act, nn.ReLU6) and isinstance(layer.gate, nn.Hardsigmoid)
+    layer = MBConvSpec(channels=8, act="relu6", splits=2).build(12).attention
+    assert isinstance(layer.act, nn.ReLU) and isinstance(layer.gate, nn.Softmax)
+
+
+def test_always_expand() -> None:
+    block = MBConvSpec(channels=8, expansion=1, always_expand=True).build(12)
+    assert block.expand.conv.weight.shape == (12, 12, 1, 1)
+
+
+def test_padding_is_that_of_the_depthwise_convolution() -> None:
+    block = MBConvSpec(channels=8, stride=2, padding="same").build(8)
+    assert hasattr(block.depthwise, "pad") and not hasattr(block.project, "pad")
+    assert not hasattr(MBConvSpec(channels=8, padding="same").build(8).depthwise, "pad")
+
+
+def test_weights_of_a_supernet_keep_their_names() -> None:
+    """They are in its checkpoints; a field added later does not rename them."""
+    assert (
+        ConvSpec(channels=8).weight_group("conv.weight", "paper") == "act=swish,kernel=3,stride=1"
+    )
+    same = ConvSpec(channels=8, padding="same").weight_group("conv.weight", "paper")
+    assert same == "act=swish,kernel=3,padding=same,stride=1"
+    head = PooledHeadSpec(channels=16, num_classes=5).weight_group("fc.weight", "paper")
+    assert head == "act=hswish,num_classes=5"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchvision.ops import StochasticDepth
 
 from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
+from fpnas.export.fold import fold_bn
 from fpnas.modeling import SearchedNet
 from fpnas.modeling.init import init_weights
 
@@ -168,3 +170,37 @@ def test_gradients_reach_every_parameter() -> None:
     net = SearchedNet(small_arch())
     net(torch.randn(4, 3, 16, 16)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_bn_eps_reaches_every_batch_norm() -> None:
+    for eps in (1e-5, 1e-3):
+        net = SearchedNet(small_arch(bn_eps=eps))
+        assert {m.eps for m in net.modules() if isinstance(m, nn.BatchNorm2d)} == {eps}
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_scripted_network(train: bool) -> None:
+    """With and without shortcut, every number of splits, both paddings, drop path."""
+    stages = (
+        (MBConvSpec(8, expansion=1), MBConvSpec(16, 2, padding="same")),
+        tuple(MBConvSpec(16, act="relu6", splits=splits) for splits in (1, 2, 4)),
+    )
+    net = SearchedNet(small_arch(stages=stages), dropout=0.2, drop_path=0.3).train(train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(net)
+    x, outputs = torch.randn(3, 3, 17, 16), []
+    for network in (net, scripted):
+        torch.manual_seed(0)
+        outputs.append(network(x))
+    assert torch.equal(*outputs)
+
+
+def test_batch_norm_behind_same_padding_is_folded() -> None:
+    stages = ((MBConvSpec(16, 2, padding="same"), MBConvSpec(16, splits=2)),)
+    net = SearchedNet(small_arch(stem=ConvSpec(8, 3, 2, padding="same"), stages=stages)).eval()
+    folded = fold_bn(net)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    for size in (32, 33):
+        x = torch.randn(2, 3, size, 35)
+        torch.testing.assert_close(folded(x), net(x))

@@ -34,10 +34,11 @@ class ScaledSqueezeExcite(nn.Module):
         super().__init__()
         self.pool = attention.pool
         self.fc1, self.act, self.fc2 = attention.fc1, attention.act, attention.fc2
+        self.gate = attention.gate
         self.scale = ResizedScale()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale(x, self.fc2(self.act(self.fc1(self.pool(x)))).sigmoid())
+        return self.scale(x, self.gate(self.fc2(self.act(self.fc1(self.pool(x))))))
 
 
 def resize_gates(network: nn.Module) -> None:

@@ -28,6 +28,7 @@ class BranchedAttention(nn.Module):
         super().__init__()
         splits = attention.splits
         conv = depthwise.conv
+        self.pad = getattr(depthwise, "pad", nn.Identity())
         self.branches = nn.ModuleList(
             nn.Sequential(
                 conv_with(conv, conv.weight[r::splits], _part(conv.bias, r, splits), conv.groups),
@@ -42,6 +43,7 @@ class BranchedAttention(nn.Module):
         self.scale = PlainScale()
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(x)
         maps = [branch(x) for branch in self.branches]
         pooled = _sum([self.pool(branch) for branch in maps])
         gates = self.gates(self.act(self.fc1(pooled)))
