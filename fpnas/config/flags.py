@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.errors import UserError
@@ -51,9 +51,7 @@ def config_from_args(
     args: argparse.Namespace, overrides: Mapping[str, str] | None = None
 ) -> CfgNode:
     """The frozen config: defaults, ``--config-file``, ``overrides`` (key to text), KEY VALUE."""
-    flags = [text for text in args.opts[0::2] if text.startswith("-")]
-    if flags:
-        raise UserError(f"Flags come before the KEY VALUE overrides; move '{flags[0]}' forward.")
+    check_overrides(args.opts)
     cfg = get_cfg()
     if args.config_file:
         cfg.merge_from_file(find_config(args.config_file))
@@ -62,3 +60,10 @@ def config_from_args(
     cfg.merge_from_list(args.opts)
     cfg.freeze()
     return cfg
+
+
+def check_overrides(opts: Sequence[str]) -> None:
+    """Raise UserError if a flag stands among the KEY VALUE overrides, where it would be a key."""
+    flags = [text for text in opts[0::2] if text.startswith("-")]
+    if flags:
+        raise UserError(f"Flags come before the KEY VALUE overrides; move '{flags[0]}' forward.")

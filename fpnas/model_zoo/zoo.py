@@ -1,44 +1,130 @@
-"""List, build and configure the architectures that are registered by name."""
+"""List, describe, configure and build what the zoo has."""
 
 from __future__ import annotations
 
-import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.errors import UserError
+from fpnas.model_zoo.manifest import find_record
+from fpnas.model_zoo.names import check_known, get_record
+from fpnas.model_zoo.record import ZooRecord
+from fpnas.model_zoo.weights import check_costs, get_checkpoint_file
 
 if TYPE_CHECKING:
     from fpnas.modeling import SearchedNet
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Sorted names in ``ARCH_REGISTRY`` that match a shell pattern (``"fbnetv2_*"``)."""
-    from fpnas.archs import ARCH_REGISTRY
+@dataclass(frozen=True)
+class ModelInfo:
+    """What the zoo knows of a name.
 
-    return sorted(fnmatch.filter(ARCH_REGISTRY.names(), pattern))
-
-
-def get(name: str, pretrained: bool = False) -> SearchedNet:
-    """The architecture ``name`` as a network with fresh weights.
-
-    Raises UnknownNameError on an unknown name, and UserError on ``pretrained=True``: no checkpoint
-    is published yet.
+    Attributes:
+        name: in the zoo.
+        arch: its architecture.
+        record: of its weights; None if none are published.
     """
-    from fpnas.archs import get_arch
-    from fpnas.modeling import SearchedNet
 
-    arch = get_arch(name)
-    if pretrained:
-        raise UserError(
-            f"No checkpoint of '{name}' is published; model_zoo.get('{name}') gives the network "
-            "with fresh weights."
-        )
-    return SearchedNet(arch)
+    name: str
+    arch: Architecture
+    record: ZooRecord | None
+
+
+def info(name: str) -> ModelInfo:
+    """Architecture and record of ``name``. Raises UnknownNameError on an unknown name."""
+    check_known(name)
+    record = find_record(name)
+    return ModelInfo(name, get_arch(name) if record is None else record.build_arch(), record)
+
+
+def get(
+    name: str,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> SearchedNet:
+    """``name`` as a network, in training mode.
+
+    Args:
+        name: one of :func:`list_models`.
+        pretrained: with the published weights; fetched, verified and cached if need be.
+        num_classes: outputs; None keeps those of the weights or the architecture. With another
+            number than that of the weights, the classifier is fresh and all else pretrained.
+        dropout, drop_path: as those of SearchedNet.
+
+    Raises UnknownNameError on an unknown name, UserError if there are no weights or they cannot be
+    fetched, CheckpointError if they are not what their record says.
+    """
+    from fpnas.modeling import SearchedNet
+    from fpnas.utils.checkpoint import load_weights
+
+    found = info(name)
+    file = get_checkpoint_file(name) if pretrained else None
+    wanted = found.arch.num_classes if num_classes is None else num_classes
+    model = SearchedNet(found.arch, dropout, drop_path)
+    if file is not None:
+        load_weights(model, file)
+    if wanted == found.arch.num_classes:
+        return model
+    other = SearchedNet(found.arch.with_num_classes(wanted), dropout, drop_path)
+    if file is not None:
+        _copy_all_but_classifier(model, other)
+    return other
 
 
 def get_config(name: str) -> CfgNode:
-    """The shipped config ``name`` (``"quick/train.yaml"``), merged into the defaults."""
+    """The config with which ``name`` is trained, evaluated or fine-tuned.
+
+    Of a published model: its recipe, with MODEL.ARCH, MODEL.WEIGHTS ("zoo://name") and the DATA
+    keys of its preprocessing. Of an architecture: the defaults with MODEL.ARCH and
+    DATA.INPUT_SIZE. Of a shipped config (``"quick/train.yaml"``): that config.
+    """
     cfg = get_cfg()
-    cfg.merge_from_file(find_config(name))
+    if name.endswith((".yaml", ".yml")):
+        cfg.merge_from_file(find_config(name))
+        return cfg
+    found = info(name)
+    if found.record is None:
+        cfg.MODEL.ARCH, cfg.DATA.INPUT_SIZE = name, found.arch.input_size
+        return cfg
+    check_costs(found.record)
+    if found.record.recipe is None:
+        cfg.DATA.NAME = "image_folder"
+    else:
+        cfg.merge_from_file(find_config(found.record.recipe))
+    cfg.MODEL.ARCH, cfg.MODEL.WEIGHTS = found.record.architecture, f"zoo://{name}"
+    cfg.MODEL.NUM_CLASSES = found.arch.num_classes
+    for key, value in found.record.preprocessing.to_dict().items():
+        cfg.DATA[key.upper()] = tuple(value) if isinstance(value, list) else value
     return cfg
+
+
+def get_config_file(name: str) -> Path:
+    """The file of the recipe that trained ``name``, or of a shipped config.
+
+    Raises UserError if the weights come from elsewhere, UnknownNameError on an unknown name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return find_config(name)
+    record = get_record(name)
+    if record.recipe is None:
+        raise UserError(
+            f"'{name}' was not trained with a config of ours ({record.source}); "
+            f"model_zoo.get_config('{name}') gives one to evaluate or fine-tune it."
+        )
+    return find_config(record.recipe)
+
+
+def _copy_all_but_classifier(source: SearchedNet, target: SearchedNet) -> None:
+    """Copy every weight whose shape does not depend on the number of classes."""
+    theirs = source.state_dict()
+    target.load_state_dict(
+        {
+            name: theirs[name] if theirs[name].shape == own.shape else own
+            for name, own in target.state_dict().items()
+        }
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ import yaml
 from torch import nn
 
 from fpnas.config import CfgNode
-from fpnas.data import ImageSet, TestLoader, TrainLoader, build_dataset, preprocessing
+from fpnas.data import (
+    ImageSet,
+    TestLoader,
+    TrainLoader,
+    build_dataset,
+    match_classes,
+    preprocessing,
+)
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
     BestCheckpointHook,
@@ -90,11 +98,17 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
     return result
 
 
-def run_evaluation(cfg: CfgNode) -> dict[str, Any]:
+def run_evaluation(cfg: CfgNode, classes: Sequence[str] = ()) -> dict[str, Any]:
     """Evaluate MODEL.WEIGHTS on the test images. Writes nothing. Call it in every process.
 
     An empty MODEL.ARCH stands for the architecture in the checkpoint. Where preprocessing or class
     names differ from those of the training, a warning says so.
+
+    Args:
+        cfg: the config; MODEL, DATA, TEST and SOLVER.CHANNELS_LAST are read.
+        classes: names of the network's outputs. With them the classes of the data are matched by
+            name (see :func:`fpnas.data.match_classes`) and may be some of the network's only;
+            without, the data's classes are the network's, in this order.
 
     Returns "top1", "top5" (percent; from five classes on), "loss", "flops" and "params".
 
@@ -104,6 +118,8 @@ def run_evaluation(cfg: CfgNode) -> dict[str, Any]:
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("MODEL.WEIGHTS is empty; give the checkpoint to evaluate.")
     images = build_dataset(cfg, "test")
+    if classes:
+        images = match_classes(images, classes)
     model = _load_for_evaluation(cfg, images)
     result = _score(_placed(model, cfg), _test_loader(images, cfg))
     result |= _cost(model, cfg)

