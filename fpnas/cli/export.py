@@ -1,11 +1,14 @@
-"""Export a trained network to ONNX, TorchScript and others.
+"""Export a trained network to ONNX, TorchScript, ExecuTorch and others.
 
-Every file is compared with the PyTorch network on test images and timed; the table at the end says
-what came out. The weights of a training know their architecture; --arch is needed for others only.
-The ONNX graph is rewritten for speed without changing what it computes: EXPORT.REWRITES names the
-rewrites, EXPORT.REWRITES "()" switches them off. Exit code 1 if a format failed.
+Every file is compared with the PyTorch network on images and timed; the table at the end says what
+came out, and how each file is run. Exit code 1 if a format failed.
 
   fpnas export --config-file out/train/config.yaml --weights out/train/model_final.pth
+  fpnas export --model efficientnet_lite0 --formats onnx,onnx-int8 --calibration photos
+
+The weights of a training know their architecture; --arch is needed for others only. With --model
+the config is that of a published network. The files are checked on test images of the data set, or,
+without DATA.ROOT, on half of the --calibration images.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from fpnas.config.flags import add_config_arguments, config_from_args
-from fpnas.errors import ConfigError
+from fpnas.config.flags import add_config_arguments, check_overrides, config_from_args
+from fpnas.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from fpnas.config import CfgNode
@@ -25,24 +28,29 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Short flags for the config keys that an export usually sets."""
+    parser.add_argument("--model", metavar="NAME", help="published network, in place of a config")
     parser.add_argument("--arch", metavar="NAME|FILE", help="the same as MODEL.ARCH")
     parser.add_argument("--weights", metavar="FILE", help="the same as MODEL.WEIGHTS")
     parser.add_argument(
-        "--formats", metavar="LIST", help="the same as EXPORT.FORMATS: onnx,torchscript"
+        "--formats", metavar="LIST", help="the same as EXPORT.FORMATS: onnx,onnx-int8,pt2"
     )
+    parser.add_argument(
+        "--calibration", metavar="DIR", help="the same as EXPORT.CALIBRATION: images for int8"
+    )
+    parser.add_argument(
+        "--int8-max-drop", metavar="POINTS", help="the same as EXPORT.INT8_MAX_DROP"
+    )
+    parser.add_argument(
+        "--bake-preprocess", action="store_true", help="sets EXPORT.BAKE_PREPROCESS"
+    )
+    parser.add_argument("--dynamic-batch", action="store_true", help="sets EXPORT.DYNAMIC_BATCH")
     parser.add_argument("--output-dir", metavar="DIR", help="the same as OUTPUT_DIR")
     add_config_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Export and print the table."""
-    overrides = {
-        "MODEL.ARCH": args.arch,
-        "MODEL.WEIGHTS": args.weights,
-        "EXPORT.FORMATS": args.formats and repr(tuple(args.formats.split(","))),
-        "OUTPUT_DIR": args.output_dir,
-    }
-    cfg = config_from_args(args, {key: text for key, text in overrides.items() if text})
+    cfg = _config(args)
     from fpnas.export import get_formats, table
     from fpnas.export.rewrites import expand_rewrites
     from fpnas.utils.logger import setup_logger
@@ -58,49 +66,90 @@ def run(args: argparse.Namespace) -> int:
 
 
 def export_from_config(cfg: CfgNode) -> list[ExportReport]:
-    """Export ``cfg.MODEL`` to ``cfg.OUTPUT_DIR`` in the formats of ``cfg.EXPORT``."""
-    import torch
-
-    from fpnas.data import TestLoader, build_dataset, preprocessing
+    """Export ``cfg.MODEL`` to ``cfg.OUTPUT_DIR`` as ``cfg.EXPORT`` says."""
+    from fpnas.data import preprocessing
     from fpnas.export import export_model
+    from fpnas.export.images import export_images
 
-    test_set = build_dataset(cfg, "test")
-    model = _load_model(cfg, len(test_set.classes))
-    # Folders list their images class by class: spread the sample over all of them.
-    count = min(cfg.EXPORT.PARITY_IMAGES, len(test_set))
-    sample = test_set.subset(torch.linspace(0, len(test_set) - 1, count).long())
-    images, labels = zip(*TestLoader(sample, cfg, cfg.TEST.BATCH_SIZE), strict=True)
+    model, classes, source = _load_model(cfg)
+    images = export_images(cfg, classes)
+    prepare = preprocessing(cfg)
     return export_model(
         model,
         cfg.OUTPUT_DIR,
         cfg.EXPORT.FORMATS,
         input_size=cfg.DATA.INPUT_SIZE,
-        images=torch.cat(images),
-        labels=torch.cat(labels),
-        metadata={
-            "classes": list(test_set.classes),
-            "preprocessing": preprocessing(cfg).to_dict(),
-        },
+        images=images.check,
+        labels=images.labels,
+        metadata={"classes": list(classes), "preprocessing": prepare.to_dict(), **source},
         batch_size=cfg.EXPORT.BATCH_SIZE,
+        dynamic_batch=cfg.EXPORT.DYNAMIC_BATCH,
         rewrites=cfg.EXPORT.REWRITES,
+        bake=prepare if cfg.EXPORT.BAKE_PREPROCESS else None,
+        calibration=images.calibration,
+        int8_method=cfg.EXPORT.INT8_METHOD,
+        int8_weight_bits=cfg.EXPORT.INT8_WEIGHT_BITS,
+        int8_max_drop=cfg.EXPORT.INT8_MAX_DROP,
     )
 
 
-def _load_model(cfg: CfgNode, num_classes: int) -> SearchedNet:
-    """The network of ``cfg.MODEL``. Raises ConfigError if it has not ``num_classes`` outputs."""
+def _config(args: argparse.Namespace) -> CfgNode:
+    """The frozen config: of ``--model`` or ``--config-file``, the flags, KEY VALUE."""
+    overrides = {
+        "MODEL.ARCH": args.arch,
+        "MODEL.WEIGHTS": args.weights,
+        "EXPORT.FORMATS": args.formats and repr(tuple(args.formats.split(","))),
+        "EXPORT.CALIBRATION": args.calibration,
+        "EXPORT.INT8_MAX_DROP": args.int8_max_drop,
+        "EXPORT.BAKE_PREPROCESS": "True" if args.bake_preprocess else None,
+        "EXPORT.DYNAMIC_BATCH": "True" if args.dynamic_batch else None,
+        "OUTPUT_DIR": args.output_dir,
+    }
+    overrides = {key: text for key, text in overrides.items() if text}
+    if args.model is None:
+        return config_from_args(args, overrides)
+    clashing = [flag for flag in ("config_file", "arch", "weights") if getattr(args, flag)]
+    if clashing:
+        flag = clashing[0].replace("_", "-")
+        raise UserError(f"Give --model or --{flag}, not both: a model brings its config.")
+    check_overrides(args.opts)
+    from fpnas import model_zoo
+    from fpnas.model_zoo.names import get_record
+
+    get_record(args.model)  # an architecture without weights has nothing to export
+    cfg = model_zoo.get_config(args.model)
+    for key, text in overrides.items():
+        cfg.merge_from_list([key, text])
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    return cfg
+
+
+def _load_model(cfg: CfgNode) -> tuple[SearchedNet, tuple[str, ...], dict[str, str]]:
+    """The network of ``cfg.MODEL``, the names of its classes, and metadata about its origin.
+
+    Raises ConfigError if it has another number of outputs than the data set has classes.
+    """
+    from fpnas.data import build_dataset
+    from fpnas.model_zoo.handlers import published_record
     from fpnas.modeling import build_model
     from fpnas.training import load_trained
 
+    record = published_record(cfg.MODEL.WEIGHTS)
+    if record is not None:
+        source = {"licence": record.licence, "source_sha256": record.sha256}
+        return build_model(cfg), record.class_names, source
     if cfg.MODEL.WEIGHTS and not cfg.MODEL.ARCH:
         model = load_trained(cfg.MODEL.WEIGHTS).model
-    else:
+    classes = tuple(build_dataset(cfg, "test").classes)
+    if cfg.MODEL.ARCH or not cfg.MODEL.WEIGHTS:
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.MODEL.NUM_CLASSES = cfg.MODEL.NUM_CLASSES or num_classes
+        cfg.MODEL.NUM_CLASSES = cfg.MODEL.NUM_CLASSES or len(classes)
         model = build_model(cfg)
-    if model.arch.num_classes != num_classes:
+    if model.arch.num_classes != len(classes):
         raise ConfigError(
             f"The network has {model.arch.num_classes} classes, the data set '{cfg.DATA.NAME}' has "
-            f"{num_classes}. The files are checked on its images: choose the data of the training."
+            f"{len(classes)}. The files are checked on its images: choose the data of the training."
         )
-    return model
+    return model, classes, {}

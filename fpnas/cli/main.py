@@ -8,14 +8,27 @@ import sys
 from collections.abc import Sequence
 
 import fpnas
-from fpnas.cli import analyze, configs, evaluate, export, quickstart, search, train, zoo
+from fpnas.cli import (
+    analyze,
+    benchmark,
+    configs,
+    evaluate,
+    export,
+    predict,
+    quickstart,
+    search,
+    train,
+    zoo,
+)
 from fpnas.errors import UserError
 
 COMMANDS = {
     "search": search,
     "train": train,
     "eval": evaluate,
+    "predict": predict,
     "export": export,
+    "benchmark": benchmark,
     "analyze": analyze,
     "zoo": zoo,
     "configs": configs,

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fpnas.data import Preprocessing
 from fpnas.errors import UserError
 from fpnas.evaluation.latency import benchmark
+from fpnas.export.entry import BakedNormalization
 from fpnas.export.formats import ExportFormat, get_formats
 from fpnas.export.parity import compare, run_in_batches
+from fpnas.export.quantization import Quantization
 from fpnas.export.report import ExportReport, write_json
 from fpnas.export.rewrites import AUTO, expand_rewrites
 from fpnas.export.source import ExportSource, Runner, prepare_source
@@ -42,6 +45,11 @@ def export_model(
     warmup: int = 5,
     runs: int = 50,
     rewrites: Iterable[str] = (AUTO,),
+    bake: Preprocessing | None = None,
+    calibration: Tensor | None = None,
+    int8_method: str = "minmax",
+    int8_weight_bits: int = 7,
+    int8_max_drop: float = 100.0,
 ) -> list[ExportReport]:
     """Export ``model`` to ``output_dir/name<suffix>`` in every one of ``formats``.
 
@@ -59,6 +67,10 @@ def export_model(
         warmup, runs: calls before and during a timing.
         rewrites: of the ONNX graph, names in REWRITES, or "auto": those that help on this CPU.
             They change its speed, not its outputs.
+        bake: normalise inside the graph, as this preprocessing says: the files then take uint8
+            pixels (N, S, S, 3), resized and cropped.
+        calibration: images like ``images`` that set the ranges of int8 activations.
+        int8_method, int8_weight_bits, int8_max_drop: see :class:`fpnas.export.quantization.Quantization`.
 
     A format that fails, or whose file deviates from the model, leaves no file and does not stop the
     others. A file of the same name from an earlier call is replaced only by a good one. The reports
@@ -78,17 +90,29 @@ def export_model(
     images = images.detach().cpu().contiguous()
     reference = _reference_logits(model, images)
     folder = _writable_folder(output_dir)
-    source = prepare_source(model, images, metadata or {}, batch_size, dynamic_batch, rewrites)
-    exporter = _Exporter(
-        source,
-        folder,
-        name,
+    entry = None if bake is None else BakedNormalization(bake)
+    inputs = _as_inputs(images, entry)
+    truth = None if labels is None else labels.cpu().numpy()
+    quantization = Quantization(
+        calibration=None if calibration is None else _as_inputs(calibration, entry).numpy(),
+        judge=inputs.numpy(),
+        labels=truth,
+        method=int8_method,
+        weight_bits=int8_weight_bits,
+        max_drop=int8_max_drop,
+    )
+    source = prepare_source(
+        model,
+        inputs,
+        metadata or {},
         batch_size,
-        warmup,
-        runs,
-        images.numpy(),
-        None if labels is None else labels.cpu().numpy(),
-        reference,
+        dynamic_batch,
+        rewrites,
+        entry=entry,
+        quantization=quantization,
+    )
+    exporter = _Exporter(
+        source, folder, name, batch_size, warmup, runs, inputs.numpy(), truth, reference
     )
     reports = [exporter.run(entry) for entry in chosen]
     _write_report(reports, folder / REPORT_FILE)
@@ -166,6 +190,11 @@ class _Exporter:
             for threads in (1, 2)
         )
         return replace(report, ms_1_thread=one, ms_2_threads=two)
+
+
+def _as_inputs(images: Tensor, entry: BakedNormalization | None) -> Tensor:
+    """Preprocessed ``images`` as they enter the graph."""
+    return images.contiguous() if entry is None else entry.pixels(images)
 
 
 def _check_images(images: Tensor, labels: Tensor | None, input_size: int) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fpnas.errors import ConfigError, did_you_mean
-from fpnas.export import onnx, pt2, torchscript
+from fpnas.export import executorch, onnx, onnx_int8, onnx_variants, pt2, torchscript
 from fpnas.export.parity import Tolerance
 from fpnas.export.source import ExportSource, Runner
 
@@ -19,7 +20,7 @@ class ExportFormat:
 
     ``suffix``: of the file name, with its dot.
     ``export(source, path)`` writes one self-contained file at ``path`` or raises.
-    ``load(path, threads)`` returns a function from images to logits, both float32 NumPy arrays.
+    ``load(path, threads)`` returns a function from images to logits, NumPy arrays.
     ``read_metadata(path)`` returns the metadata in the file.
     ``usage``: a line of Python that runs ``{file}`` on ``images``.
     ``modules``: what must be importable; ``extra``: the extra of fpnas that installs it.
@@ -46,6 +47,9 @@ class ExportFormat:
         return self.usage.format(file=str(file))
 
 
+_RUN_ONNX = 'onnxruntime.InferenceSession("{file}").run(["logits"], {{"images": images}})[0]'
+_ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
+
 EXPORT_FORMATS: dict[str, ExportFormat] = {
     entry.name: entry
     for entry in (
@@ -56,8 +60,44 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             export=onnx.export,
             load=onnx.load,
             read_metadata=onnx.read_metadata,
-            usage='onnxruntime.InferenceSession("{file}").run(["logits"], {{"images": images}})[0]',
-            modules=("onnx", "onnxscript", "onnxruntime"),
+            usage=_RUN_ONNX,
+            modules=_ONNX_MODULES,
+            extra="export",
+        ),
+        ExportFormat(
+            name="onnx-fp16",
+            description="ONNX in float16 between float32 images and logits: half the size",
+            suffix=".fp16.onnx",
+            export=onnx_variants.export_fp16,
+            load=onnx.load,
+            read_metadata=onnx.read_metadata,
+            usage=_RUN_ONNX,
+            modules=_ONNX_MODULES,
+            extra="export",
+            tolerance=Tolerance(max_rel_error=0.05, min_top1_agreement=98.0),
+        ),
+        ExportFormat(
+            name="onnx-int8",
+            description="ONNX in 8 bits, calibrated on images (QDQ, per channel): a quarter",
+            suffix=".int8.onnx",
+            export=onnx_int8.export,
+            load=onnx.load,
+            read_metadata=onnx.read_metadata,
+            usage=_RUN_ONNX,
+            modules=_ONNX_MODULES,
+            extra="export",
+            # Single logits move by a quantisation step or two; what counts is the best class.
+            tolerance=Tolerance(max_rel_error=math.inf, min_top1_agreement=80.0),
+        ),
+        ExportFormat(
+            name="ort",
+            description="ONNX Runtime's own format, for ONNX Runtime Mobile",
+            suffix=".ort",
+            export=onnx_variants.export_ort,
+            load=onnx.load,
+            read_metadata=onnx.read_metadata,
+            usage=_RUN_ONNX,
+            modules=_ONNX_MODULES,
             extra="export",
         ),
         ExportFormat(
@@ -77,6 +117,20 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             load=pt2.load,
             read_metadata=pt2.read_metadata,
             usage='torch.export.load("{file}").module()(torch.from_numpy(images)).numpy()',
+        ),
+        ExportFormat(
+            name="executorch",
+            description="ExecuTorch with XNNPACK, PyTorch's runtime for phones",
+            suffix=".pte",
+            export=executorch.export,
+            load=executorch.load,
+            read_metadata=executorch.read_metadata,
+            usage=(
+                'Runtime.get().load_program("{file}").load_method("forward")'
+                ".execute([torch.from_numpy(images)])[0].numpy()"
+            ),
+            modules=("executorch",),
+            extra="executorch",
         ),
     )
 }

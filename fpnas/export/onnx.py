@@ -31,7 +31,7 @@ def export(source: ExportSource, path: Path) -> None:
     import onnx
 
     program = torch.onnx.export(
-        apply_rewrites(source.model, source.rewrites),
+        source.with_entry(apply_rewrites(source.model, source.rewrites)),
         (source.example,),
         dynamo=True,
         external_data=False,  # otherwise the weights go to a second file
@@ -78,9 +78,12 @@ def session_options(threads: int) -> SessionOptions:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that :func:`export` wrote."""
-    import onnx
+    import onnxruntime
 
-    return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    session = onnxruntime.InferenceSession(
+        str(path), session_options(threads=1), providers=["CPUExecutionProvider"]
+    )
+    return session.get_modelmeta().custom_metadata_map
 
 
 def _strip_traces(proto: ModelProto) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import fpnas
+from fpnas.export.entry import BakedNormalization
 from fpnas.export.fold import fold_bn
+from fpnas.export.quantization import Quantization
 from fpnas.export.rewrites import AUTO, expand_rewrites
 
-# Takes images (N, C, S, S) as float32 and returns logits (N, num_classes) as float32.
+# Takes images as the graph's input wants them and returns logits (N, num_classes) as float32.
 Runner = Callable[[np.ndarray], np.ndarray]
 
 
@@ -23,11 +25,14 @@ Runner = Callable[[np.ndarray], np.ndarray]
 class ExportSource:
     """Input of an exporter. Exporters read it and leave it as it is.
 
-    ``model``: eval mode, CPU, float32, BatchNorm folded, no gradients.
-    ``example``: float32 (B, C, S, S); B is the batch size of the exported file, or at least 2 when
+    ``model``: eval mode, CPU, float32, BatchNorm folded, no gradients; takes normalised images.
+    ``example``: a batch of B images as they enter the graph, float32 (B, C, S, S), or uint8
+    (B, S, S, 3) with an ``entry``; B is the batch size of the exported file, or at least 2 when
     ``dynamic_batch`` (torch.export takes a batch of 1 for a constant).
     ``metadata``: goes into the file as text.
     ``rewrites``: what the ONNX exporter applies, see :func:`fpnas.export.rewrites.expand_rewrites`.
+    ``entry``: normalises the images inside the graph, in front of the model.
+    ``quantization``: what int8 formats need.
     """
 
     model: nn.Module
@@ -35,6 +40,17 @@ class ExportSource:
     metadata: Mapping[str, str]
     dynamic_batch: bool = False
     rewrites: tuple[str, ...] = (AUTO,)
+    entry: BakedNormalization | None = None
+    quantization: Quantization = field(default_factory=Quantization)
+
+    @property
+    def network(self) -> nn.Module:
+        """Entry and model as one."""
+        return self.with_entry(self.model)
+
+    def with_entry(self, model: nn.Module) -> nn.Module:
+        """``model`` behind this source's entry."""
+        return model if self.entry is None else nn.Sequential(self.entry, model).eval()
 
     @property
     def dynamic_shapes(self) -> tuple[dict[int, Any]] | None:
@@ -49,16 +65,31 @@ def prepare_source(
     batch_size: int,
     dynamic_batch: bool,
     rewrites: Iterable[str] = (AUTO,),
+    *,
+    entry: BakedNormalization | None = None,
+    quantization: Quantization | None = None,
 ) -> ExportSource:
-    """Fold the BatchNorms of a copy of ``model`` and take the example from ``images``."""
+    """Fold the BatchNorms of a copy of ``model`` and take the example from ``images``.
+
+    ``images`` are as they enter the graph, behind which stands ``entry``.
+    """
     folded = fold_bn(model).to(
         device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format
     )
     folded.requires_grad_(False)
     count = max(2, batch_size) if dynamic_batch else batch_size
     example = images[torch.arange(count) % len(images)].contiguous()
-    complete = _complete_metadata(model, metadata)
-    return ExportSource(folded, example, complete, dynamic_batch, expand_rewrites(rewrites))
+    described = {"shape": list(example[:batch_size].shape), "dtype": str(example.dtype)[6:]}
+    complete = _complete_metadata(model, {"input": described, **metadata})
+    return ExportSource(
+        folded,
+        example,
+        complete,
+        dynamic_batch,
+        expand_rewrites(rewrites),
+        entry,
+        quantization or Quantization(),
+    )
 
 
 def _complete_metadata(model: nn.Module, metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -21,13 +21,13 @@ METADATA_FILE = "metadata.json"
 
 
 def export(source: ExportSource, path: Path) -> None:
-    """Trace ``source.model`` on the example, freeze it and write ``path``.
+    """Trace ``source.network`` on the example, freeze it and write ``path``.
 
     The metadata is the extra file ``metadata.json`` of the archive.
     """
     with _without_deprecation(), torch.no_grad():
         # The parity check on real images replaces the tracer's own, which repeats the example.
-        traced = torch.jit.trace(source.model, source.example, check_trace=False)
+        traced = torch.jit.trace(source.network, source.example, check_trace=False)
         frozen = torch.jit.freeze(traced)
         extra = {METADATA_FILE: json.dumps(dict(source.metadata))}
         buffer = io.BytesIO()  # PyTorch's own file writer aborts the process on a full disk

@@ -1,4 +1,4 @@
-"""The exporters on our own networks: every activation, every number of splits, a skip."""
+"""The exporters on our own networks: every activation, number of splits, padding; a skip."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from export_nets import SIZE, calibrate, smooth_images
 from torch import nn
 
 from fpnas.archs import Architecture, get_arch
-from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, SkipSpec
+from fpnas.blocks import Attention, ConvSpec, HeadSpec, MBConvSpec, SkipSpec
 from fpnas.export import EXPORT_FORMATS, export_model, fold_bn
 from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.spaces import get_space
@@ -19,8 +19,11 @@ ARCH = Architecture(
     stem=ConvSpec(channels=8, kernel=3, stride=2, act="hswish"),
     stages=(
         (MBConvSpec(8, 1, 3, 1, "relu", 0), SkipSpec(8)),
-        (MBConvSpec(16, 2, 5, 3, "swish", 1), MBConvSpec(16, 1, 3, 2, "hswish", 2)),
-        (MBConvSpec(24, 2, 3, 2, "relu", 4), SkipSpec(32)),
+        (
+            MBConvSpec(16, 2, 5, 3, "relu6", 1, Attention(gate="hsigmoid"), "same"),
+            MBConvSpec(16, 1, 3, 2, "swish", 2),
+        ),
+        (MBConvSpec(24, 2, 3, 2, "relu", 4, padding="same"), SkipSpec(32)),
     ),
     head=HeadSpec(channels=64, num_classes=10),
 )
@@ -32,7 +35,15 @@ def test_every_kind_of_block_exports_to_every_format(tmp_path, images, dynamic_b
     net = calibrate(SearchedNet(ARCH, dropout=0.2, drop_path=0.2))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fold_bn(net).modules())
     reports = export_model(
-        net, tmp_path, EXPORT_FORMATS, SIZE, images, dynamic_batch=dynamic_batch, warmup=0, runs=1
+        net,
+        tmp_path,
+        EXPORT_FORMATS,
+        SIZE,
+        images,
+        dynamic_batch=dynamic_batch,
+        warmup=0,
+        runs=1,
+        calibration=images,
     )
     for report in reports:
         assert report.status == "ok", f"{report.format}: {report.message}"

@@ -1,0 +1,50 @@
+"""What a quantised format needs to know beside the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fpnas.errors import ConfigError
+
+# EXPORT.INT8_METHOD -> member of onnxruntime.quantization.CalibrationMethod
+CALIBRATION_METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+
+# Fewer images leave the ranges of activations to chance.
+RECOMMENDED_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Images and limits of a static quantisation.
+
+    Attributes:
+        calibration: images that set the ranges of activations, as they enter the graph, ``[M, ...]``;
+            None: formats that need it fail with a message.
+        judge: images on which the loss by quantisation is measured, likewise.
+        labels: int64 ``[N]`` of ``judge``; without them agreement with the float network counts.
+        method: how ranges follow from activations, a key of CALIBRATION_METHODS.
+        weight_bits: 8, or 7: products of 8 bits overflow the 16-bit sums of x86 processors without
+            VNNI. ARM has no such limit.
+        max_drop: accuracy (or agreement) that may be lost, percentage points. While more is lost,
+            the most sensitive layers are kept in float. 100: all layers are quantised.
+    """
+
+    calibration: np.ndarray | None = None
+    judge: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    method: str = "minmax"
+    weight_bits: int = 7
+    max_drop: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.method not in CALIBRATION_METHODS:
+            raise ConfigError(
+                f"EXPORT.INT8_METHOD must be one of {', '.join(CALIBRATION_METHODS)}, "
+                f"found '{self.method}'."
+            )
+        if self.weight_bits not in (7, 8):
+            raise ConfigError(f"EXPORT.INT8_WEIGHT_BITS must be 7 or 8, found {self.weight_bits}.")
+        if not self.max_drop >= 0:
+            raise ConfigError(f"EXPORT.INT8_MAX_DROP must be at least 0, found {self.max_drop}.")

@@ -1,0 +1,110 @@
+"""How long an exported file takes, and which of its operators."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fpnas.errors import UserError
+from fpnas.evaluation.latency import benchmark
+from fpnas.export import onnx
+from fpnas.export.formats import EXPORT_FORMATS, ExportFormat
+
+
+@dataclass(frozen=True)
+class FileTiming:
+    """Wall time of one call with one batch, milliseconds."""
+
+    file: Path
+    format: str
+    threads: int
+    median_ms: float
+    p90_ms: float
+
+
+def time_file(file: Path, threads: int = 1, warmup: int = 10, runs: int = 100) -> FileTiming:
+    """Time ``file`` on noise of the shape that it was exported with.
+
+    Raises UserError if it is no exported file, or if its runtime is missing.
+    """
+    entry = format_of(file)
+    images = _noise(_input_of(entry, file))
+    found = benchmark(entry.load(file, threads), images, warmup, runs, threads, max_seconds=60.0)
+    return FileTiming(file, entry.name, threads, found.median_ms, found.p90_ms)
+
+
+def format_of(file: Path) -> ExportFormat:
+    """The export format of a file, by the ending of its name.
+
+    Raises UserError if there is no such file or ending, or if the runtime is not installed.
+    """
+    if not file.is_file():
+        raise UserError(f"'{file}' does not exist or is no file.")
+    # "x.int8.onnx" ends like an ONNX file, too: the longest ending is meant.
+    for entry in sorted(EXPORT_FORMATS.values(), key=lambda e: len(e.suffix), reverse=True):
+        if file.name.endswith(entry.suffix):
+            missing = entry.missing_modules()
+            if missing:
+                raise UserError(
+                    f"'{file}' needs {', '.join(missing)}: pip install 'fpnas[{entry.extra}]'."
+                )
+            return entry
+    endings = ", ".join(entry.suffix for entry in EXPORT_FORMATS.values())
+    raise UserError(f"'{file}' is no exported file; their names end in {endings}.")
+
+
+def profile_operators(file: Path, runs: int = 100, top: int = 10) -> list[tuple[str, float, int]]:
+    """``(operator, share of the time, nodes)`` of the ``top`` operators of an ONNX file, 1 thread.
+
+    Raises UserError on a file of another format.
+    """
+    import onnxruntime
+
+    entry = format_of(file)
+    if entry.load is not onnx.load:
+        raise UserError(f"Operators are shown of ONNX files only; '{file}' is {entry.name}.")
+    images = _noise(_input_of(entry, file))
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnx.session_options(threads=1)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+        for _ in range(runs):
+            session.run(None, {onnx.INPUT: images})
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [e for e in events if e.get("name", "").endswith("_kernel_time")]
+    times: Counter[str] = Counter()
+    nodes: dict[str, set[str]] = {}
+    for event in kernels:
+        operator = event["args"]["op_name"]
+        times[operator] += event["dur"]
+        nodes.setdefault(operator, set()).add(event["name"])
+    total = max(sum(times.values()), 1)
+    return [(name, time / total, len(nodes[name])) for name, time in times.most_common(top)]
+
+
+def _input_of(entry: ExportFormat, file: Path) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of a batch of ``file``, from its metadata."""
+    try:
+        metadata = entry.read_metadata(file)
+    except Exception as error:  # runtimes raise whatever a damaged file makes them raise
+        raise UserError(f"'{file}' cannot be read as {entry.name}: {error}") from None
+    if "input" not in metadata:
+        raise UserError(f"'{file}' was not written by 'fpnas export': it has no metadata 'input'.")
+    described = json.loads(metadata["input"])
+    return tuple(described["shape"]), described["dtype"]
+
+
+def _noise(described: tuple[tuple[int, ...], str]) -> np.ndarray:
+    shape, dtype = described
+    generator = np.random.default_rng(0)
+    if dtype == "uint8":
+        return generator.integers(0, 256, shape, dtype=np.uint8)
+    return generator.standard_normal(shape, dtype=np.float32)
