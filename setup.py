@@ -10,6 +10,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 EXPORT = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"]
+EXECUTORCH = ["executorch>=1.5"]
 TEST = [
     "hypothesis>=6.100",
     "pytest>=8",
@@ -69,9 +70,10 @@ setup(
     ],
     extras_require={
         "export": EXPORT,
+        "executorch": EXECUTORCH,
         "test": [*TEST, *EXPORT],
-        "dev": [*TEST, *EXPORT, "ruff>=0.12"],
-        "all": EXPORT,
+        "dev": [*TEST, *EXPORT, *EXECUTORCH, "ruff>=0.12"],
+        "all": [*EXPORT, *EXECUTORCH],
     },
     entry_points={"console_scripts": ["fpnas = fpnas.cli:main"]},
     classifiers=[

@@ -214,16 +214,17 @@ _C.EXPORT.BATCH_SIZE = 1
 _C.EXPORT.PARITY_IMAGES = 100
 # Let an exported file take any number of images a call; slower in some runtimes.
 _C.EXPORT.DYNAMIC_BATCH = False
-# Put the normalisation into the graph: it then takes uint8 pixels (N, S, S, 3), resized and cropped.
+# Put the normalisation into the graph, which then takes uint8 pixels (N, S, S, 3).
 _C.EXPORT.BAKE_PREPROCESS = False
-# Folder with images, in any layout, that set the ranges of int8 activations. Empty: training images.
+# Folder with images, in any layout, that set the ranges of int8 activations. Empty: those of
+# training.
 _C.EXPORT.CALIBRATION = ""
 # Images that are taken for that; at least 100 are advisable.
 _C.EXPORT.CALIBRATION_IMAGES = 200
 # How ranges follow from activations: "minmax", "entropy" or "percentile".
 _C.EXPORT.INT8_METHOD = "minmax"
-# Bits of int8 weights: 8, or 7, with which x86 processors without VNNI compute the right sums, too.
+# Bits of int8 weights: 8, or 7, with which x86 processors without VNNI compute right, too.
 _C.EXPORT.INT8_WEIGHT_BITS = 7
-# Accuracy that int8 may lose on the check images, percentage points (without labels: share of images
-# whose best class changes). While it loses more, the most sensitive layers are kept in float.
+# Accuracy that int8 may lose on the check images, percentage points (without labels: images whose
+# best class changes, percent). While it loses more, the most sensitive layers are kept in float.
 _C.EXPORT.INT8_MAX_DROP = 100.0

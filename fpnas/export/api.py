@@ -70,7 +70,8 @@ def export_model(
         bake: normalise inside the graph, as this preprocessing says: the files then take uint8
             pixels (N, S, S, 3), resized and cropped.
         calibration: images like ``images`` that set the ranges of int8 activations.
-        int8_method, int8_weight_bits, int8_max_drop: see :class:`fpnas.export.quantization.Quantization`.
+        int8_method, int8_weight_bits, int8_max_drop: see
+            :class:`fpnas.export.quantization.Quantization`.
 
     A format that fails, or whose file deviates from the model, leaves no file and does not stop the
     others. A file of the same name from an earlier call is replaced only by a good one. The reports
@@ -156,6 +157,8 @@ class _Exporter:
             if report.status == "failed":
                 return report
             report = self._time(entry, draft, report)
+            if entry.accelerators is not None:
+                report = replace(report, accelerators=entry.accelerators(draft))
             os.replace(draft, target)
         return replace(report, file=target, usage=entry.usage_of(target))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fpnas.errors import ConfigError, did_you_mean
-from fpnas.export import executorch, onnx, onnx_int8, onnx_variants, pt2, torchscript
+from fpnas.export import executorch, mobile, onnx, onnx_int8, onnx_variants, pt2, torchscript
 from fpnas.export.parity import Tolerance
 from fpnas.export.source import ExportSource, Runner
 
@@ -23,6 +23,7 @@ class ExportFormat:
     ``load(path, threads)`` returns a function from images to logits, NumPy arrays.
     ``read_metadata(path)`` returns the metadata in the file.
     ``usage``: a line of Python that runs ``{file}`` on ``images``.
+    ``accelerators(path)``: what accelerators of phones think of the file; None: unknown.
     ``modules``: what must be importable; ``extra``: the extra of fpnas that installs it.
     ``tolerance``: how far outputs may deviate from the PyTorch model's.
     """
@@ -36,6 +37,7 @@ class ExportFormat:
     usage: str
     modules: tuple[str, ...] = ()
     extra: str = ""
+    accelerators: Callable[[Path], dict[str, str]] | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def missing_modules(self) -> list[str]:
@@ -63,6 +65,7 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             usage=_RUN_ONNX,
             modules=_ONNX_MODULES,
             extra="export",
+            accelerators=mobile.accelerators,
         ),
         ExportFormat(
             name="onnx-fp16",
@@ -74,6 +77,7 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             usage=_RUN_ONNX,
             modules=_ONNX_MODULES,
             extra="export",
+            accelerators=mobile.accelerators,
             tolerance=Tolerance(max_rel_error=0.05, min_top1_agreement=98.0),
         ),
         ExportFormat(
@@ -86,6 +90,7 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             usage=_RUN_ONNX,
             modules=_ONNX_MODULES,
             extra="export",
+            accelerators=mobile.accelerators,
             # Single logits move by a quantisation step or two; what counts is the best class.
             tolerance=Tolerance(max_rel_error=math.inf, min_top1_agreement=80.0),
         ),

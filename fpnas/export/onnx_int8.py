@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,22 +13,23 @@ import numpy as np
 
 from fpnas.errors import UserError
 from fpnas.export import onnx
+from fpnas.export.layer_groups import layer_groups
 from fpnas.export.parity import run_in_batches
 from fpnas.export.quantization import CALIBRATION_METHODS, RECOMMENDED_IMAGES
 from fpnas.export.source import ExportSource
 
 logger = logging.getLogger(__name__)
 
-# Images whose activations tell which layers suffer; each is held in memory for every tensor.
-_DIAGNOSED_IMAGES = 16
+# Images on which each layer's part in the error is measured.
+_PROBES = 16
 
 
 def export(source: ExportSource, path: Path) -> None:
     """Write ``path``: 8-bit weights (a scale for each channel) and activations.
 
-    Where more than ``source.quantization.max_drop`` is lost on its judge images, the layers whose
-    output suffers most stay in float: 1, 2, 4, ... of them, until the loss is allowed. Raises
-    UserError without calibration images.
+    Where more than ``source.quantization.max_drop`` is lost on its judge images, the most harmful
+    layers are computed in float. Raises UserError without calibration images and if even that is
+    not enough.
     """
     settings = source.quantization
     if settings.calibration is None:
@@ -45,7 +46,7 @@ def export(source: ExportSource, path: Path) -> None:
 
 
 class _Quantizer:
-    """One float graph and its quantisations."""
+    """One float graph and its quantisation."""
 
     def __init__(self, source: ExportSource, folder: Path, path: Path) -> None:
         self._settings = source.quantization
@@ -61,25 +62,18 @@ class _Quantizer:
         from onnxruntime.quantization import quant_pre_process
 
         quant_pre_process(str(self._float), str(self._prepared), skip_symbolic_shape=True)
-        self._quantize(in_float=[])
+        self._quantize(self._path)
         if self._settings.max_drop >= 100 or self._settings.judge is None:
             return
-        reference = self._logits(self._float)
+        reference = self._logits(self._float, self._settings.judge)
         drop = self._drop(reference)
-        ranking = self._most_sensitive_first() if drop > self._settings.max_drop else []
-        count = 1
-        while drop > self._settings.max_drop and count <= len(ranking):
-            self._quantize(in_float=ranking[:count])
-            drop = self._drop(reference)
-            logger.info("int8 with %d layers in float loses %.2f points.", count, drop)
-            count *= 2
         if drop > self._settings.max_drop:
-            raise UserError(
-                f"int8 loses {drop:.2f} points, more than the {self._settings.max_drop:g} allowed, "
-                f"with {min(count // 2, len(ranking))} layers in float."
-            )
+            self._keep_layers_in_float(reference, drop)
 
-    def _quantize(self, in_float: list[str]) -> None:
+    def _quantize(
+        self, path: Path, in_float: Iterable[str] = (), images: int | None = None
+    ) -> None:
+        """Write ``path`` with the nodes ``in_float`` left alone; calibrate on ``images`` images."""
         from onnxruntime.quantization import (
             CalibrationMethod,
             QuantFormat,
@@ -89,48 +83,59 @@ class _Quantizer:
 
         quantize_static(
             str(self._prepared),
-            str(self._path),
-            _Reader(self._settings.calibration, self._batch_size),
+            str(path),
+            _Reader(self._settings.calibration[:images], self._batch_size),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=self._settings.weight_bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=in_float,
+            nodes_to_exclude=sorted(in_float),
             calibrate_method=CalibrationMethod[CALIBRATION_METHODS[self._settings.method]],
         )
 
-    def _logits(self, file: Path) -> np.ndarray:
-        return run_in_batches(onnx.load(file), self._settings.judge, self._batch_size)
+    def _keep_layers_in_float(self, reference: np.ndarray, drop: float) -> None:
+        """Leave 1, 2, 4, ... of the most harmful groups of layers in float until that suffices."""
+        ranking = self._most_harmful_first()
+        count = 1
+        while drop > self._settings.max_drop:
+            in_float = {name for group in ranking[:count] for name in group}
+            self._quantize(self._path, in_float)
+            drop = self._drop(reference)
+            logger.info("int8 with %d nodes in float loses %.2f points.", len(in_float), drop)
+            if count >= len(ranking):
+                break
+            count *= 2
+        if drop > self._settings.max_drop:
+            raise UserError(
+                f"int8 loses {drop:.2f} points, more than the {self._settings.max_drop:g} allowed "
+                f"(EXPORT.INT8_MAX_DROP), whatever is kept in float."
+            )
+
+    def _most_harmful_first(self) -> list[list[str]]:
+        """Groups of layers by how much of the logits' error goes when a group alone is in float."""
+        import onnx as onnx_format
+
+        probes = self._settings.calibration[:_PROBES]
+        reference, probe = self._logits(self._float, probes), self._folder / "probe.onnx"
+        errors = []
+        groups = layer_groups(onnx_format.load(str(self._prepared)).graph)
+        for group in groups:
+            self._quantize(probe, group, _PROBES)
+            errors.append(float(np.square(self._logits(probe, probes) - reference).sum()))
+        return [groups[i] for i in np.argsort(errors)]
+
+    def _logits(self, file: Path, images: np.ndarray) -> np.ndarray:
+        return run_in_batches(onnx.load(file), images, self._batch_size)
 
     def _drop(self, reference: np.ndarray) -> float:
         """Percentage points of accuracy lost; without labels, images that changed their class."""
-        quantized, exact = self._logits(self._path).argmax(1), reference.argmax(1)
+        quantized = self._logits(self._path, self._settings.judge).argmax(1)
+        exact = reference.argmax(1)
         if self._settings.labels is None:
             return 100 * float(np.mean(quantized != exact))
         labels = self._settings.labels
         return 100 * float(np.mean(exact == labels) - np.mean(quantized == labels))
-
-    def _most_sensitive_first(self) -> list[str]:
-        """Names of the layers, by the signal-to-noise ratio of their outputs in the int8 graph."""
-        import onnx as onnx_format
-        from onnxruntime.quantization import qdq_loss_debug as debug
-
-        activations = []
-        for model in (self._prepared, self._path):
-            observed = self._folder / f"observed-{model.name}"
-            debug.modify_model_output_intermediate_tensors(str(model), str(observed))
-            reader = _Reader(self._settings.calibration[:_DIAGNOSED_IMAGES], self._batch_size)
-            activations.append(debug.collect_activations(str(observed), reader))
-        matched = debug.create_activation_matching(activations[1], activations[0])
-        errors = debug.compute_activation_error(matched)
-        graph = onnx_format.load(str(self._prepared)).graph
-        noise = {
-            node.name: errors[node.output[0]]["qdq_err"]
-            for node in graph.node
-            if node.op_type in ("Conv", "Gemm", "MatMul", "Mul") and node.output[0] in errors
-        }
-        return sorted(noise, key=noise.__getitem__)
 
 
 class _Reader:

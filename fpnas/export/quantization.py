@@ -20,8 +20,8 @@ class Quantization:
     """Images and limits of a static quantisation.
 
     Attributes:
-        calibration: images that set the ranges of activations, as they enter the graph, ``[M, ...]``;
-            None: formats that need it fail with a message.
+        calibration: images that set the ranges of activations, ``[M, ...]`` as they enter the
+            graph; None: formats that need them fail with a message.
         judge: images on which the loss by quantisation is measured, likewise.
         labels: int64 ``[N]`` of ``judge``; without them agreement with the float network counts.
         method: how ranges follow from activations, a key of CALIBRATION_METHODS.

@@ -6,8 +6,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class ExportReport:
     ``accuracy``: top-1 accuracy of the file in its runtime, %, if labels were given.
     ``ms_1_thread``, ``ms_2_threads``: median milliseconds of a call with one batch.
     ``usage``: a line of Python that runs the file.
+    ``accelerators``: of phones, and whether they take the graph, see
+    :func:`fpnas.export.mobile.accelerators`.
     """
 
     format: str
@@ -37,6 +39,7 @@ class ExportReport:
     ms_1_thread: float | None = None
     ms_2_threads: float | None = None
     usage: str = ""
+    accelerators: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The record with the keys of export.json; numbers that are not finite become None."""
@@ -51,11 +54,17 @@ class ExportReport:
             "ms_2_threads": self.ms_2_threads,
             "status": self.status,
             "message": self.message,
+            "usage": self.usage,
+            "accelerators": dict(self.accelerators),
         }
 
 
 def table(reports: Sequence[ExportReport]) -> str:
-    """The reports as a text table, one row a format; the messages follow below."""
+    """The reports as a text table, one row a format.
+
+    Below follow messages, what accelerators of phones think of the files, and the lines of Python
+    that run them.
+    """
     rows = [
         {
             "format": report.format,
@@ -77,6 +86,11 @@ def table(reports: Sequence[ExportReport]) -> str:
         if report.message:
             formats_by_message.setdefault(report.message, []).append(report.format)
     lines += [f"{', '.join(names)}: {message}" for message, names in formats_by_message.items()]
+    for report in reports:
+        if report.accelerators:
+            verdicts = ", ".join(f"{name} {said}" for name, said in report.accelerators.items())
+            lines.append(f"{report.format} on phones: {verdicts}")
+    lines += [f"{report.format}: {report.usage}" for report in reports if report.usage]
     return "\n".join(lines)
 
 

@@ -108,7 +108,7 @@ def test_report_file_has_the_agreed_keys(exported):
     for record in records:
         assert set(record) == {
             *("format", "file", "size_bytes", "max_rel_error", "top1_agreement", "accuracy"),
-            *("ms", "ms_2_threads", "status", "message"),
+            *("ms", "ms_2_threads", "status", "message", "usage", "accelerators"),
         }
         assert Path(record["file"]).stat().st_size == record["size_bytes"]
 
@@ -117,8 +117,11 @@ def test_table_has_a_row_for_every_format(exported):
     text = table(exported.reports)
     header, _, *rows = text.splitlines()
     assert "max rel. error" in header and "ms, 2 threads" in header
-    assert len(rows) == len(EXPORT_FORMATS)
+    rows, notes = rows[: len(EXPORT_FORMATS)], rows[len(EXPORT_FORMATS) :]
     assert all(report.file.name in row for report, row in zip(exported.reports, rows, strict=True))
+    # ONNX Runtime hands neither of them a HardSwish.
+    assert "onnx on phones: NNAPI maybe (HardSwish), CoreML maybe (HardSwish)" in "\n".join(notes)
+    assert f"onnx: {exported.reports[0].usage}" in notes
 
 
 def test_onnx_graph_is_what_mobile_runtimes_want(exported):

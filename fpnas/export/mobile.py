@@ -1,0 +1,42 @@
+"""Which accelerators of phones take an ONNX graph, by ONNX Runtime's own tool for mobile use."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_YES = "YES"
+
+
+def accelerators(path: Path) -> dict[str, str]:
+    """For NNAPI (Android) and CoreML (iOS, both of its formats) what the tool thinks of the file.
+
+    Values are ``"yes"`` (the graph runs there as a whole), ``"maybe"`` or ``"no"``, the latter two
+    with the operators that are in the way. Empty if this ONNX Runtime has no such tool.
+    """
+    try:
+        from onnxruntime.tools.mobile_helpers import usability_checker as checker
+        from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
+    except ImportError:
+        logger.info("This ONNX Runtime has no tool that checks graphs for mobile use.")
+        return {}
+    graph = ModelProtoWithShapeInfo(path).model_with_shape_info
+    partitions = {
+        "NNAPI": checker.check_nnapi_partitions(graph, True),
+        "CoreML": checker.check_coreml_partitions(graph, True, "coreml_supported_mlprogram_ops.md"),
+        "CoreML (neural network)": checker.check_coreml_partitions(
+            graph, True, "coreml_supported_neuralnetwork_ops.md"
+        ),
+    }
+    return {name: _verdict(found) for name, found in partitions.items()}
+
+
+def _verdict(found: object) -> str:
+    suitability = found.suitability().name
+    if suitability == _YES:
+        return "yes"
+    operators = sorted(name.removeprefix("ai.onnx:") for name in found.unsupported_ops)
+    reason = f" ({', '.join(operators)})" if operators else ""
+    return suitability.lower() + reason
