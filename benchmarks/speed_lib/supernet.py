@@ -141,10 +141,11 @@ def _all_choices_memory(
         F.cross_entropy(network(images, weights), labels).backward()
         network.zero_grad()
 
-    everything = peak_bytes(all_choices)
-    return [
-        everything / peak_bytes(sliced_step(supernet, optimizer, row, batch)) for row in choices
-    ]
+    steps = [all_choices, *(sliced_step(supernet, optimizer, row, batch) for row in choices)]
+    for step in steps:
+        step()  # buffers that stay, such as momenta, are there before the measured step
+    everything, *sliced = map(peak_bytes, steps)
+    return [everything / peak for peak in sliced]
 
 
 def prepare_alone(
