@@ -96,6 +96,10 @@ class Architecture(TimmStrings):
             self, head=dataclasses.replace(self.head, num_classes=num_classes)
         )
 
+    def with_in_channels(self, in_channels: int) -> Architecture:
+        """This architecture for images with another number of channels."""
+        return dataclasses.replace(self, in_channels=in_channels)
+
     def named_blocks(self) -> Iterator[tuple[str, BlockSpec, int]]:
         """``(name, block, in_channels)`` in order of execution, stem and head included."""
         channels = self.in_channels

@@ -132,13 +132,12 @@ def _load_model(cfg: CfgNode) -> tuple[SearchedNet, tuple[str, ...], dict[str, s
     """
     from fpnas.data import build_dataset
     from fpnas.model_zoo.handlers import published_record
-    from fpnas.modeling import build_model
     from fpnas.training import load_trained
 
     record = published_record(cfg.MODEL.WEIGHTS)
     if record is not None:
         source = {"licence": record.licence, "source_sha256": record.sha256}
-        return build_model(cfg), record.class_names, source
+        return _network(cfg), record.class_names, source
     if cfg.MODEL.WEIGHTS and not cfg.MODEL.ARCH:
         model = load_trained(cfg.MODEL.WEIGHTS).model
     classes = tuple(build_dataset(cfg, "test").classes)
@@ -146,10 +145,21 @@ def _load_model(cfg: CfgNode) -> tuple[SearchedNet, tuple[str, ...], dict[str, s
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.NUM_CLASSES = cfg.MODEL.NUM_CLASSES or len(classes)
-        model = build_model(cfg)
+        model = _network(cfg)
     if model.arch.num_classes != len(classes):
         raise ConfigError(
             f"The network has {model.arch.num_classes} classes, the data set '{cfg.DATA.NAME}' has "
             f"{len(classes)}. The files are checked on its images: choose the data of the training."
         )
     return model, classes, {}
+
+
+def _network(cfg: CfgNode) -> SearchedNet:
+    """The network of ``cfg.MODEL``, whose weights must fit as they are."""
+    from fpnas.modeling import fresh_classifier
+    from fpnas.utils.checkpoint import load_weights
+
+    model = fresh_classifier(cfg)
+    if cfg.MODEL.WEIGHTS:
+        load_weights(model, cfg.MODEL.WEIGHTS)
+    return model

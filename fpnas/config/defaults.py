@@ -20,14 +20,31 @@ _C.MODEL = CN()
 # Architecture to build: a name in ARCH_REGISTRY or the path of an architecture's YAML file.
 _C.MODEL.ARCH = ""
 # Outputs of the classifier. 0: as many as the dataset has classes in a training, else the
-# architecture's own number.
+# architecture's own number. Weights of another number of classes leave a number that is given here
+# (or in a training, that of the data) with a fresh classifier; the log lists what was dropped.
 _C.MODEL.NUM_CLASSES = 0
-# Checkpoint (.pth or .safetensors) to start from. Empty: random initialisation.
+# Channels of the image. 0: the architecture's own number, 3 in all shipped ones. Weights of another
+# number are adapted to a number that is given here: summed for 1, else repeated and scaled.
+_C.MODEL.IN_CHANNELS = 0
+# Checkpoint (.pth or .safetensors) to start from, or "zoo://NAME". Empty: random initialisation.
 _C.MODEL.WEIGHTS = ""
 # Probability of zeroing a feature in front of the classifier.
 _C.MODEL.DROPOUT = 0.0
 # Stochastic depth: probability of dropping the last block with a shortcut; grows linearly from 0.
 _C.MODEL.DROP_PATH = 0.0
+# Normalisation: "BN"; "FrozenBN" (statistics, scale and shift are constants: for pretrained weights
+# and small batches); "SyncBN" (statistics over the batches of all processes, on GPUs).
+_C.MODEL.NORM = "BN"
+# The stem and this many stages are constant in a training: no gradients, frozen BatchNorm, no
+# dropped blocks. 0: nothing is.
+_C.MODEL.FREEZE_STAGES = 0
+# A backbone in place of a classifier: names of the stages whose feature maps it returns, such as
+# ("stage3", "stage5"). ("auto",): the last stage of each of the three largest strides, which are 8,
+# 16 and 32 for the usual networks. (): a classifier.
+_C.MODEL.OUT_FEATURES = ()
+# Largest stride of a backbone's maps, input rows per row: 16 or 8, by dilation, for segmentation.
+# 0: as designed.
+_C.MODEL.OUTPUT_STRIDE = 0
 
 # --------------------------------------------------------------------------------------------------
 _C.DATA = CN()

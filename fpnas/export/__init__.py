@@ -1,6 +1,7 @@
 """Export of a trained network: one table of formats, each file checked on real images and timed."""
 
 from fpnas.export.api import export_model
+from fpnas.export.backbone import export_backbone
 from fpnas.export.fold import fold_bn
 from fpnas.export.formats import EXPORT_FORMATS, ExportFormat, get_formats
 from fpnas.export.parity import Parity, Tolerance, compare
@@ -17,6 +18,7 @@ __all__ = [
     "Tolerance",
     "apply_rewrites",
     "compare",
+    "export_backbone",
     "export_model",
     "fold_bn",
     "get_formats",

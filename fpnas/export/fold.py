@@ -7,10 +7,13 @@ from collections import Counter
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.ops import FrozenBatchNorm2d
+
+_BatchNorm = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 
 
 def fold_bn(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` in eval mode, with every Conv2d + BatchNorm2d pair made one Conv2d.
+    """A copy of ``model`` in eval mode, with every Conv2d + BatchNorm pair made one Conv2d.
 
     A folded BatchNorm leaves an ``nn.Identity`` in its place, so the copy keeps the module tree and
     the classes of the original. ``model`` itself is not touched.
@@ -28,10 +31,17 @@ def fold_bn(model: nn.Module) -> nn.Module:
     return folded
 
 
+class _Tracer(fx.Tracer):
+    """Sees every normalisation as one step, also torchvision's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, _BatchNorm) or super().is_leaf_module(m, module_qualified_name)
+
+
 def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
     """Names, relative to ``module``, of the convolutions and BatchNorms that can be fused."""
     try:
-        graph = fx.Tracer().trace(module)
+        graph = _Tracer().trace(module)
     except Exception:  # user code with control flow on tensors raises whatever it likes
         return [
             (f"{name}.{conv}", f"{name}.{bn}")
@@ -57,4 +67,4 @@ def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
 
 def _is_foldable(module: nn.Module) -> bool:
     """BatchNorm that uses running statistics (without them it depends on the batch)."""
-    return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
+    return isinstance(module, _BatchNorm) and module.running_mean is not None

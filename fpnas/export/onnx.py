@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,12 @@ OUTPUT = "logits"
 
 
 def export(source: ExportSource, path: Path) -> None:
-    """Write ``path`` with input ``images`` and output ``logits``, after ``source.rewrites``.
+    """Write ``path`` with input ``images`` and output ``logits``, after ``source.rewrites``."""
+    write(source, path, [OUTPUT])
+
+
+def write(source: ExportSource, path: Path, outputs: list[str]) -> None:
+    """Write ``path`` with input ``images`` and ``outputs``, names for those of the model in order.
 
     The graph has passed shape inference and the full check of ``onnx.checker``. Raises whatever
     the exporter or the checker finds.
@@ -37,7 +43,7 @@ def export(source: ExportSource, path: Path) -> None:
         external_data=False,  # otherwise the weights go to a second file
         opset_version=OPSET,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=outputs,
         dynamic_shapes=source.dynamic_shapes,
         custom_translation_table=onnx_translations(),
         verbose=False,
@@ -53,16 +59,20 @@ def export(source: ExportSource, path: Path) -> None:
 
 def load(path: Path, threads: int = 1) -> Runner:
     """An ONNX Runtime session on the CPU with ``threads`` threads, as a function of the images."""
+    run = load_outputs(path, [OUTPUT], threads)
+    return lambda images: run(images)[0]
+
+
+def load_outputs(
+    path: Path, outputs: list[str], threads: int = 1
+) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """As :func:`load`, for several outputs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
         str(path), session_options(threads), providers=["CPUExecutionProvider"]
     )
-
-    def run(images: np.ndarray) -> np.ndarray:
-        return session.run([OUTPUT], {INPUT: images})[0]
-
-    return run
+    return lambda images: session.run(outputs, {INPUT: images})
 
 
 def session_options(threads: int) -> SessionOptions:

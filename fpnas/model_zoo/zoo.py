@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,9 @@ from fpnas.model_zoo.record import ZooRecord
 from fpnas.model_zoo.weights import check_costs, get_checkpoint_file
 
 if TYPE_CHECKING:
-    from fpnas.modeling import SearchedNet
+    from fpnas.modeling import SearchedBackbone, SearchedNet
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ def get(
     num_classes: int | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
-) -> SearchedNet:
+    *,
+    in_channels: int | None = None,
+    out_features: Sequence[str] = (),
+) -> SearchedNet | SearchedBackbone:
     """``name`` as a network, in training mode.
 
     Args:
@@ -55,25 +62,35 @@ def get(
         num_classes: outputs; None keeps those of the weights or the architecture. With another
             number than that of the weights, the classifier is fresh and all else pretrained.
         dropout, drop_path: as those of SearchedNet.
+        in_channels: of the image; None keeps the architecture's own. With another number than that
+            of the weights, the stem is adapted.
+        out_features: names of stages, or ("auto",): a backbone that returns their feature maps, in
+            place of a classifier.
 
-    Raises UnknownNameError on an unknown name, UserError if there are no weights or they cannot be
-    fetched, CheckpointError if they are not what their record says.
+    What is dropped from published weights or adapted is logged as a warning.
+
+    Raises UnknownNameError on an unknown name, ConfigError on stages that it does not have,
+    UserError if there are no weights or they cannot be fetched, CheckpointError if they are not
+    what their record says.
     """
-    from fpnas.modeling import SearchedNet
-    from fpnas.utils.checkpoint import load_weights
+    from fpnas.modeling import SearchedBackbone, SearchedNet, load_pretrained
 
-    found = info(name)
+    if out_features and (num_classes is not None or dropout):
+        raise UserError("A backbone has no classifier: leave out num_classes and dropout.")
+    arch = info(name).arch
     file = get_checkpoint_file(name) if pretrained else None
-    wanted = found.arch.num_classes if num_classes is None else num_classes
-    model = SearchedNet(found.arch, dropout, drop_path)
+    if num_classes is not None:
+        arch = arch.with_num_classes(num_classes)
+    if in_channels is not None:
+        arch = arch.with_in_channels(in_channels)
+    model = SearchedNet(arch, dropout, drop_path)
+    if out_features:
+        model = SearchedBackbone(model, out_features)
     if file is not None:
-        load_weights(model, file)
-    if wanted == found.arch.num_classes:
-        return model
-    other = SearchedNet(found.arch.with_num_classes(wanted), dropout, drop_path)
-    if file is not None:
-        _copy_all_but_classifier(model, other)
-    return other
+        new = {"new_classes": num_classes is not None, "new_input": in_channels is not None}
+        for note in load_pretrained(model, file, **new):
+            logger.warning(note)
+    return model
 
 
 def get_config(name: str) -> CfgNode:
@@ -117,14 +134,3 @@ def get_config_file(name: str) -> Path:
             f"model_zoo.get_config('{name}') gives one to evaluate or fine-tune it."
         )
     return find_config(record.recipe)
-
-
-def _copy_all_but_classifier(source: SearchedNet, target: SearchedNet) -> None:
-    """Copy every weight whose shape does not depend on the number of classes."""
-    theirs = source.state_dict()
-    target.load_state_dict(
-        {
-            name: theirs[name] if theirs[name].shape == own.shape else own
-            for name, own in target.state_dict().items()
-        }
-    )

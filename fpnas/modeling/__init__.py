@@ -1,6 +1,10 @@
-"""Networks: a searched architecture on its own, and the supernet of a space."""
+"""Networks: a searched architecture on its own, its stages, and the supernet of a space."""
 
-from fpnas.modeling.build import build_model
+from fpnas.modeling.backbone import FeatureInfo, SearchedBackbone, ShapeSpec, last_stages
+from fpnas.modeling.build import build_model, fresh_classifier
+from fpnas.modeling.dilation import dilate
+from fpnas.modeling.norm import convert_norm, freeze
+from fpnas.modeling.pretrained import load_pretrained
 from fpnas.modeling.recalibrate import recalibrate_bn
 from fpnas.modeling.searched_net import SearchedNet
 from fpnas.modeling.supernet import SHARING, SuperNet
@@ -8,10 +12,19 @@ from fpnas.modeling.weight_store import TouchedWeight, WeightStore
 
 __all__ = [
     "SHARING",
+    "FeatureInfo",
+    "SearchedBackbone",
     "SearchedNet",
+    "ShapeSpec",
     "SuperNet",
     "TouchedWeight",
     "WeightStore",
     "build_model",
+    "convert_norm",
+    "dilate",
+    "freeze",
+    "fresh_classifier",
+    "last_stages",
+    "load_pretrained",
     "recalibrate_bn",
 ]

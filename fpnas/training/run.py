@@ -36,7 +36,7 @@ from fpnas.engine import (
 )
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
-from fpnas.modeling import SearchedNet, build_model
+from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
 from fpnas.report import write_training_report
 from fpnas.solver import (
     ClassificationLoss,
@@ -49,7 +49,7 @@ from fpnas.training.artifact import Description, TrainingCheckpointer, load_trai
 from fpnas.training.teacher import build_teacher
 from fpnas.training.trainer import ClassificationTrainer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import atomic_write, read_checkpoint
+from fpnas.utils.checkpoint import atomic_write, load_weights, read_checkpoint
 from fpnas.utils.events import (
     EventWriter,
     JSONWriter,
@@ -66,6 +66,9 @@ _SHOWN_SCALARS = ("train_top1", f"{_TEST}top1")
 
 def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
     """Train ``cfg.MODEL`` as ``cfg.SOLVER`` says and return the figures of its last evaluation.
+
+    MODEL.WEIGHTS of another number of classes start it with a fresh classifier, and the log lists
+    what was dropped.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, architecture.yaml, metrics.json, checkpoints,
     result.yaml (what is returned) and report.html. ``model_final.pth`` and ``model_best.pth`` hold
@@ -85,6 +88,8 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
     """
     run = _Training.from_cfg(cfg, resume)
     default_setup(cfg, argparse.Namespace(resume=resume))
+    for note in run.notes:  # not before: now they reach log.txt
+        logger.warning(note)
     if comm.is_main_process():
         run.description.arch.save(Path(cfg.OUTPUT_DIR) / "architecture.yaml")
     # Dropout and stochastic depth differ between the processes; the weights do not.
@@ -137,6 +142,7 @@ class _Training:
     checkpointer: TrainingCheckpointer
     best: BestCheckpointHook
     max_iter: int
+    notes: list[str]  # on the weights that it starts from
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, resume: bool) -> _Training:
@@ -148,7 +154,7 @@ class _Training:
                 f"its test images {len(test_set.classes)}, or others."
             )
         loader = TrainLoader(train_set, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *_ranks())
-        model = _initial_model(cfg, len(train_set.classes), resume)
+        model, notes = _initial_model(cfg, len(train_set.classes), resume)
         trainer = _build_trainer(cfg, model, loader)
         description = Description(model.arch, preprocessing(cfg), train_set.classes)
         checkpointer = TrainingCheckpointer(
@@ -160,7 +166,7 @@ class _Training:
             _build_hooks(cfg, trainer, checkpointer, best, test_loader, len(loader))
         )
         max_iter = cfg.SOLVER.EPOCHS * len(loader)
-        return cls(cfg, description, trainer, checkpointer, best, max_iter)
+        return cls(cfg, description, trainer, checkpointer, best, max_iter, notes)
 
     def result(self) -> dict[str, Any]:
         """The figures of the evaluation that followed the last step."""
@@ -179,14 +185,15 @@ class _Training:
         }
 
 
-def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> SearchedNet:
-    """The network before the first step, the same in every process."""
-    cfg = _with_num_classes(cfg, num_classes)
-    if resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists():
-        cfg.MODEL.WEIGHTS = ""  # the checkpoint has them, and the file may be gone by now
+def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[SearchedNet, list[str]]:
+    """The network before the first step, the same in every process, and notes on its weights."""
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-        return build_model(cfg)
+        model = fresh_classifier(_with_num_classes(cfg, num_classes))
+    resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
+    if resumes or not cfg.MODEL.WEIGHTS:
+        return model, []  # a checkpoint has them, and the file may be gone by now
+    return model, load_pretrained(model, cfg.MODEL.WEIGHTS, new_classes=True)
 
 
 def _with_num_classes(cfg: CfgNode, num_classes: int) -> CfgNode:
@@ -270,7 +277,8 @@ def _build_writers(cfg: CfgNode, max_iter: int) -> list[EventWriter]:
 def _load_for_evaluation(cfg: CfgNode, images: ImageSet) -> SearchedNet:
     path = cfg.MODEL.WEIGHTS
     if cfg.MODEL.ARCH:
-        model = build_model(_with_num_classes(cfg, len(images.classes)))
+        model = fresh_classifier(_with_num_classes(cfg, len(images.classes)))
+        load_weights(model, path)  # all of them: a fresh classifier has nothing to evaluate
         description = Description.from_dict(read_checkpoint(path), path)
     else:
         trained = load_trained(path)

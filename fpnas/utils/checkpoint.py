@@ -32,6 +32,8 @@ _TEMPORARY_SUFFIX = ".fpnas-tmp"
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
 _RUN_FILES = re.compile(r"model_(\d{7,}|final|best)\.pth|last_checkpoint")
 _KEYS_SHOWN = 3
+# BatchNorm's counter of batches, which nothing reads; a frozen BatchNorm has none.
+_COUNTER = ".num_batches_tracked"
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -131,17 +133,30 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises CheckpointError if the file cannot be read or does not fit, and then leaves the model
     as it was.
     """
-    _load_matching(model, read_checkpoint(path)["model"], str(path))
+    copy_weights(model, read_weights(path), str(path))
 
 
-def _load_matching(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
-    """Copy ``weights`` into ``model`` if names and shapes are exactly the model's."""
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """The weights of a file, or of the model zoo, by name; raises as :func:`read_checkpoint`."""
+    return _plain_names(read_checkpoint(path)["model"])
+
+
+def _plain_names(weights: Mapping[str, Any]) -> dict[str, Any]:
     prefix = "module."  # of a model that was saved inside DistributedDataParallel
     if weights and all(name.startswith(prefix) for name in weights):
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+        return {name.removeprefix(prefix): value for name, value in weights.items()}
+    return dict(weights)
+
+
+def copy_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> None:
+    """Copy ``weights`` into ``model`` if names and shapes are exactly the model's.
+
+    BatchNorm's counters of batches may be missing or too many. Raises CheckpointError, which names
+    ``source``, if anything else differs, and then leaves the model as it was.
+    """
     own = model.state_dict()
-    missing = [name for name in own if name not in weights]
-    unexpected = [name for name in weights if name not in own]
+    missing = [name for name in own if name not in weights and not name.endswith(_COUNTER)]
+    unexpected = [name for name in weights if name not in own and not name.endswith(_COUNTER)]
     reshaped = [
         f"{name}: {_shape(weights[name])} in the file, {_shape(own[name])} in the model"
         for name in own
@@ -157,7 +172,7 @@ def _load_matching(model: nn.Module, weights: Mapping[str, Any], source: str) ->
             f"'{source}' does not fit the model; weights {'; '.join(filter(None, problems))}. It "
             "belongs to another architecture or number of classes."
         )
-    model.load_state_dict(weights, strict=True)
+    model.load_state_dict({name: weights.get(name, own[name]) for name in own}, strict=True)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
@@ -255,7 +270,7 @@ class Checkpointer(_Checkpointer):
                 f"'{path}' cannot be resumed: it lacks the state of {', '.join(lacking)}. As "
                 "MODEL.WEIGHTS it can still be the start of a new run."
             )
-        _load_matching(self.model, contents.pop("model"), str(path))
+        copy_weights(self.model, _plain_names(contents.pop("model")), str(path))
         for name in names:
             try:
                 self.checkpointables[name].load_state_dict(contents.pop(name))

@@ -66,9 +66,11 @@ def test_weights(arch_file: str, tmp_path, suffix: str) -> None:
 
 def test_weights_of_another_architecture(arch_file: str, tmp_path) -> None:
     path = str(tmp_path / "weights.pth")
-    torch.save({"model": build_model(config(ARCH=arch_file)).state_dict()}, path)
-    with pytest.raises(CheckpointError, match=r"head\.fc\.weight"):
-        build_model(config(ARCH=arch_file, NUM_CLASSES=3, WEIGHTS=path))
+    torch.save({"model": build_model(config(ARCH=arch_file, NUM_CLASSES=3)).state_dict()}, path)
+    with pytest.raises(CheckpointError, match=r"head\.fc\.weight"):  # nobody asked for 10 classes
+        build_model(config(ARCH=arch_file, WEIGHTS=path))
+    with pytest.raises(CheckpointError, match=r"stem\.conv\.weight"):
+        build_model(config(ARCH="fbnetv2_f1", NUM_CLASSES=10, IN_CHANNELS=1, WEIGHTS=path))
 
 
 def test_errors(tmp_path) -> None:

@@ -20,7 +20,7 @@ def replace_modules(
 
 
 def conv_with(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, groups: int = 1) -> nn.Conv2d:
-    """A convolution with the stride and padding of ``conv`` and other weights.
+    """A convolution with the stride, padding and dilation of ``conv`` and other weights.
 
     Args:
         weight: ``[out, in / groups, k, k]``.
@@ -32,6 +32,7 @@ def conv_with(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None, groups: int 
         conv.kernel_size,
         conv.stride,
         conv.padding,
+        conv.dilation,
         groups=groups,
         bias=bias is not None,
         device="meta",  # no memory and no random numbers for weights that are replaced at once

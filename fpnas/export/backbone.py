@@ -1,0 +1,78 @@
+"""ONNX of a backbone: one output for each stage, under the stage's name."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fpnas.errors import UserError
+from fpnas.export import onnx
+from fpnas.export.parity import Tolerance, compare
+from fpnas.export.rewrites import AUTO
+from fpnas.export.source import prepare_source
+from fpnas.modeling import SearchedBackbone
+
+# Of a feature map only the numbers count; it has no best class.
+_TOLERANCE = Tolerance(min_top1_agreement=0.0)
+
+
+def export_backbone(
+    backbone: SearchedBackbone,
+    path: str | Path,
+    images: Tensor,
+    metadata: Mapping[str, Any] | None = None,
+    rewrites: Iterable[str] = (AUTO,),
+) -> dict[str, float]:
+    """Write ``path``, an ONNX file from one image of fixed size to the feature maps.
+
+    Args:
+        backbone: stays as it is; its eval mode is written.
+        path: of the file, whose folder exists. Written only if it is right.
+        images: float32 (N, C, H, W), N >= 2, preprocessed. The file takes ``images`` (1, C, H, W)
+            and is run on each of these in ONNX Runtime.
+        metadata, rewrites: as those of :func:`fpnas.export.export_model`.
+
+    Returns the largest relative error of each output against PyTorch (see
+    :class:`fpnas.export.parity.Parity`).
+
+    Raises UserError if images cannot be used, or if an output is not that of PyTorch.
+    """
+    if images.dtype != torch.float32 or images.dim() != 4 or len(images) < 2:
+        raise UserError(
+            "The export of a backbone needs float32 images (N, C, H, W) with N >= 2 to compare "
+            f"outputs, found {images.dtype} {tuple(images.shape)}."
+        )
+    images, path = images.detach().cpu().contiguous(), Path(path)
+    source = prepare_source(backbone, images, metadata or {}, 1, False, rewrites)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
+        draft = Path(scratch) / path.name
+        onnx.write(source, draft, backbone.out_features)
+        errors = _errors(backbone, draft, images)
+        draft.replace(path)
+    return errors
+
+
+def _errors(backbone: SearchedBackbone, file: Path, images: Tensor) -> dict[str, float]:
+    """Relative error of each output of ``file``; UserError if one is beyond the tolerance."""
+    reference = copy.deepcopy(backbone).eval().to("cpu", torch.float32)
+    names = backbone.out_features
+    run = onnx.load_outputs(file, names)
+    theirs = [run(image.numpy()[None]) for image in images]
+    with torch.inference_mode():
+        ours = [reference(image[None]) for image in images]
+    errors = {}
+    for index, name in enumerate(names):
+        expected = np.stack([maps[name].numpy().ravel() for maps in ours])
+        parity = compare(expected, np.stack([maps[index].ravel() for maps in theirs]))
+        status, message = parity.judge(_TOLERANCE)
+        if status == "failed":
+            raise UserError(f"ONNX output '{name}': {message}.")
+        errors[name] = parity.max_rel_error
+    return errors
