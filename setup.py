@@ -13,6 +13,7 @@ EXPORT = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"]
 EXECUTORCH = ["executorch>=1.5"]
 TEST = [
     "hypothesis>=6.100",
+    "pycocotools>=2.0.8",
     "pytest>=8",
     "scikit-learn",
     "scipy",

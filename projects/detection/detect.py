@@ -1,0 +1,48 @@
+"""Draw what a trained detector finds on photos.
+
+python detect.py --output picture.png out/model_final.pth photo1.jpg photo2.jpg
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from torchvision.transforms.v2.functional import to_pil_image
+
+from fpnas.cli.main import guarded
+from fpnas.data.decode import decode_image
+from fpnas_detection.draw import draw_detections, picture_of
+from fpnas_detection.inference import detect, load_detector
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write one picture of all photos."""
+    detector = load_detector(args.weights)
+    drawn = []
+    for name in args.photos:
+        image = decode_image(name)
+        found = detect(detector.model, [image], detector.cfg.DATA.INPUT_SIZE)[0]
+        drawn.append(draw_detections(image, found, detector.classes, args.threshold))
+        print(f"{name}: {int((found['scores'] >= args.threshold).sum())} objects")
+    to_pil_image(picture_of(drawn, args.columns)).save(args.output)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", help="checkpoint of train.py")
+    parser.add_argument("photos", nargs="+", help="image files")
+    parser.add_argument(
+        "--output", default="detections.png", help="the picture (default: %(default)s)"
+    )
+    parser.add_argument("--threshold", type=float, default=0.5, help="lowest score shown")
+    parser.add_argument("--columns", type=int, default=3, help="photos side by side")
+    return guarded(run, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

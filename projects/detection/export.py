@@ -1,0 +1,52 @@
+"""Write a trained RetinaNet or SSDLite as ONNX, checked in ONNX Runtime on validation images.
+
+python export.py --count 50 out/model_final.pth detector.onnx DATA.ROOT bccd
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+
+from fpnas.cli.main import guarded
+from fpnas.config.flags import check_overrides
+from fpnas_detection.export import export_detector
+from fpnas_detection.inference import load_detector
+from fpnas_detection.run import read_data
+from fpnas_detection.transforms import network_input
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print how it compares."""
+    check_overrides(args.opts)
+    detector = load_detector(args.weights, args.opts)
+    cfg = detector.cfg
+    data = read_data(cfg, cfg.DETECTION.VAL_SPLIT, detector.classes)
+    rows = range(min(args.count, len(data)))
+    images = torch.stack([network_input(data.image(i), cfg.DATA.INPUT_SIZE) for i in rows])
+    found = export_detector(detector, args.output, images, args.threads)
+    print(
+        f"{args.output}: {found.detections} detections on {len(images)} images, boxes within "
+        f"{found.max_difference:.2g} px of PyTorch's; {found.onnx_ms:.1f} ms an image "
+        f"(PyTorch: {found.torch_ms:.1f} ms) with {args.threads} thread(s)"
+    )
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("weights", help="checkpoint of train.py")
+    parser.add_argument("output", help="the ONNX file")
+    parser.add_argument("--count", type=int, default=50, help="images compared (default: 50)")
+    parser.add_argument("--threads", type=int, default=1, help="of both runtimes (default: 1)")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    return guarded(run, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Detectors of torchvision on backbones of fpnas: config, data, training, evaluation, export."""

@@ -1,0 +1,115 @@
+"""The config of a detector: fpnas' own tree with DETECTION beside it, and other defaults."""
+
+from __future__ import annotations
+
+import argparse
+
+from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.config.checks import check_name, check_value
+from fpnas.config.flags import check_overrides
+from fpnas.solver import check_solver_config
+
+ARCHS = ("retinanet", "fasterrcnn", "ssdlite")
+DATASETS = ("voc", "coco")
+
+# What fpnas has for classifiers and a detector has no use for; other values would do nothing.
+_UNUSED = (
+    "MODEL.NUM_CLASSES",
+    "MODEL.IN_CHANNELS",
+    "SOLVER.LABEL_SMOOTHING",
+    "SOLVER.AMP",
+    "SOLVER.COMPILE",
+    "SOLVER.DISTILL.ARCH",
+)
+
+
+def get_detection_cfg() -> CfgNode:
+    """A copy of the default config, for ``merge_from_file`` and ``merge_from_list`` to change.
+
+    The keys of MODEL, DATA, SOLVER, TEST, CHECKPOINT and LOG mean what they mean in fpnas:
+    DATA.ROOT is the folder of the data, DATA.INPUT_SIZE the side of the square image that the
+    detector sees, MODEL.ARCH, WEIGHTS, OUT_FEATURES, NORM and FREEZE_STAGES are the backbone.
+    """
+    cfg = get_cfg()
+    cfg.MODEL.OUT_FEATURES = ("auto",)
+    cfg.DATA.INPUT_SIZE = 320
+    cfg.SOLVER.BATCH_SIZE = 8
+    cfg.DETECTION = _detection_keys()
+    return cfg
+
+
+def _detection_keys() -> CfgNode:
+    keys = CfgNode()
+    # "retinanet", "fasterrcnn" or "ssdlite".
+    keys.ARCH = "retinanet"
+    # A backbone of torchvision, without weights, in place of MODEL.ARCH: "mobilenet_v3_large",
+    # "mobilenet_v3_small" or "mobilenet_v2".
+    keys.TORCHVISION_BACKBONE = ""
+    # Channels of the feature pyramid and of RetinaNet's head, a multiple of 16. SSDLite has none.
+    keys.FPN_CHANNELS = 64
+    # Width of the two layers behind each region of Faster R-CNN.
+    keys.BOX_HEAD_CHANNELS = 256
+    # Side of the anchors of each level, px of the network's input. (): as `models.py` says.
+    keys.ANCHOR_SIZES = ()
+    # Detections below this score are dropped, and of overlapping ones (IoU) all but the best.
+    keys.SCORE_THRESHOLD = 0.02
+    keys.NMS_THRESHOLD = 0.5
+    # Detections of an image.
+    keys.MAX_DETECTIONS = 100
+
+    # "voc": Annotations/, ImageSets/Main/, JPEGImages/ in DATA.ROOT. "coco": annotations/ and one
+    # folder of images for each split.
+    keys.DATASET = "voc"
+    # Names of the classes. (): all that the training annotations name, sorted by name.
+    keys.CLASSES = ()
+    # Names of the splits: a file of ImageSets/Main (voc) or a folder of images (coco: "train2017").
+    keys.TRAIN_SPLIT = "train"
+    keys.VAL_SPLIT = "val"
+
+    # Augmentation, beside DATA.AUGMENT.HFLIP: probability of an upside-down image,
+    keys.VFLIP = 0.0
+    # zoom, a factor on the size of the objects, uniform in this interval,
+    keys.ZOOM = (0.7, 1.4)
+    # probability of each change of brightness, contrast, saturation, hue and order of channels.
+    keys.PHOTOMETRIC = 0.5
+    return keys
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Raise ConfigError, which names the key, for the first value that cannot be used."""
+    check_solver_config(cfg)
+    keys = cfg.DETECTION
+    check_name("DETECTION.ARCH", keys.ARCH, ARCHS)
+    check_name("DETECTION.DATASET", keys.DATASET, DATASETS)
+    side = cfg.DATA.INPUT_SIZE
+    check_value("DATA.INPUT_SIZE", side, side >= 32, "at least 32")
+    fits = keys.FPN_CHANNELS > 0 and keys.FPN_CHANNELS % 16 == 0
+    check_value("DETECTION.FPN_CHANNELS", keys.FPN_CHANNELS, fits, "a multiple of 16")
+    for key in ("SCORE_THRESHOLD", "NMS_THRESHOLD", "VFLIP", "PHOTOMETRIC"):
+        check_value(f"DETECTION.{key}", keys[key], 0 <= keys[key] <= 1, "0 to 1")
+    for key in ("MAX_DETECTIONS", "BOX_HEAD_CHANNELS"):
+        check_value(f"DETECTION.{key}", keys[key], keys[key] >= 1, "at least 1")
+    zoom_works = len(keys.ZOOM) == 2 and 0 < keys.ZOOM[0] <= keys.ZOOM[1]
+    check_value("DETECTION.ZOOM", keys.ZOOM, zoom_works, "(smallest, largest), both above 0")
+    defaults = get_cfg()
+    for key in _UNUSED:
+        value, default = _lookup(cfg, key), _lookup(defaults, key)
+        check_value(key, value, value == default, f"{default!r}; detectors do not use it")
+
+
+def _lookup(cfg: CfgNode, key: str) -> object:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def config_from_args(args: argparse.Namespace) -> CfgNode:
+    """Defaults, ``--config-file`` and KEY VALUE overrides, checked and frozen."""
+    check_overrides(args.opts)
+    cfg = get_detection_cfg()
+    if args.config_file:
+        cfg.merge_from_file(find_config(args.config_file))
+    cfg.merge_from_list(args.opts)
+    check_config(cfg)
+    cfg.freeze()
+    return cfg

@@ -1,0 +1,72 @@
+"""Detections on stored images, and a detector made from nothing but its checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fpnas.config import CfgNode
+from fpnas.errors import CheckpointError
+from fpnas.utils import comm
+from fpnas.utils.checkpoint import load_weights, read_checkpoint
+from fpnas_detection.config import check_config, get_detection_cfg
+from fpnas_detection.models import build_detector
+from fpnas_detection.transforms import network_input
+
+# boxes float32 [n, 4] (x1, y1, x2, y2) px, labels int64 [n] from 1, scores float32 [n] descending.
+Detections = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainedDetector:
+    """A detector in eval mode, its config and the names of its classes (label 1 is the first)."""
+
+    model: nn.Module
+    cfg: CfgNode
+    classes: tuple[str, ...]
+
+
+def load_detector(path: str | Path, overrides: list[str] | None = None) -> TrainedDetector:
+    """The detector in a checkpoint of a training, such as ``model_final.pth``.
+
+    Args:
+        path: of the checkpoint, which holds config and classes.
+        overrides: KEY VALUE pairs on top of that config, such as ``["DATA.ROOT", "bccd"]``, or
+            MODEL.ARCH where the architecture's file has moved.
+
+    Raises CheckpointError if it is no checkpoint of a detector or does not fit, ConfigError on
+    unusable overrides.
+    """
+    contents = read_checkpoint(path)
+    if "detection_classes" not in contents:
+        raise CheckpointError(f"'{path}' is no checkpoint of a detector: it names no classes.")
+    cfg = get_detection_cfg()
+    cfg.merge_from_other_cfg(CfgNode.load_cfg(contents["config"]))
+    cfg.MODEL.WEIGHTS = ""  # the checkpoint has them, and the file may be gone by now
+    cfg.merge_from_list(overrides or [])
+    check_config(cfg)
+    cfg.freeze()
+    classes = tuple(contents["detection_classes"])
+    model = build_detector(cfg, len(classes))
+    load_weights(model, path)
+    return TrainedDetector(model.to(comm.get_device()).eval(), cfg, classes)
+
+
+def detect(model: nn.Module, images: list[Tensor], side: int) -> list[Detections]:
+    """Detections on ``images``, uint8 [3, H, W] each, in their pixels, on the CPU.
+
+    ``model``: in eval mode. ``side``: S, of its input.
+    """
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        found = model([network_input(image, side).to(device) for image in images])
+    results = []
+    for image, detections in zip(images, found, strict=True):
+        height, width = image.shape[-2:]
+        scale = torch.tensor([width, height, width, height]) / side
+        here = {name: value.cpu() for name, value in detections.items()}
+        results.append({**here, "boxes": here["boxes"] * scale})
+    return results

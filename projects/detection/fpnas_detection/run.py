@@ -1,0 +1,198 @@
+"""A whole training: from a config to figures, with all files."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fpnas.config import CfgNode
+from fpnas.data.seeding import derive_seed
+from fpnas.engine import (
+    BestCheckpointHook,
+    CheckpointHook,
+    EvalHook,
+    HookBase,
+    InterruptHook,
+    IterationTimer,
+    LRSchedulerHook,
+    PeriodicWriter,
+    default_setup,
+)
+from fpnas.errors import CheckpointError
+from fpnas.solver import build_ema, build_optimizer, build_schedule
+from fpnas.utils import comm
+from fpnas.utils.checkpoint import Checkpointer, atomic_write
+from fpnas.utils.events import (
+    EventWriter,
+    JSONWriter,
+    MetricPrinter,
+    ProgressBar,
+    TensorBoardWriter,
+)
+from fpnas_detection.coco import read_coco
+from fpnas_detection.data import DetectionSet, TrainBatches
+from fpnas_detection.evaluate import evaluate
+from fpnas_detection.models import build_detector
+from fpnas_detection.trainer import DetectionTrainer
+from fpnas_detection.transforms import TrainTransform
+from fpnas_detection.voc import read_voc
+
+logger = logging.getLogger("fpnas.detection")
+
+_VAL = "val_"
+_SHOWN_SCALARS = (f"{_VAL}map50", f"{_VAL}map")
+
+
+class DetectorCheckpointer(Checkpointer):
+    """A Checkpointer whose every file holds the names of the classes, too."""
+
+    def __init__(
+        self, trainer: DetectionTrainer, save_dir: str, config: str, classes: tuple[str, ...]
+    ) -> None:
+        super().__init__(trainer.evaluated, save_dir, config=config, trainer=trainer)
+        self._classes = list(classes)
+
+    def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """As :meth:`Checkpointer.write`, with the classes."""
+        super().write(name, {"detection_classes": self._classes, **data})
+
+    def load(self, path: str | Path, checkpointables: Any = None) -> dict[str, Any]:
+        """As :meth:`Checkpointer.load`. CheckpointError, too, if it is of other classes."""
+        contents = super().load(path, checkpointables)
+        if contents.get("detection_classes", self._classes) != self._classes:
+            raise CheckpointError(
+                f"'{path}' was trained on the classes {contents['detection_classes']}, the data "
+                f"has {self._classes}."
+            )
+        return contents
+
+
+def read_data(cfg: CfgNode, split: str, classes: tuple[str, ...]) -> DetectionSet:
+    """The images of ``split`` in DATA.ROOT, in the layout of DETECTION.DATASET.
+
+    ``classes``: their names; (): all that the annotations name.
+    """
+    read = {"voc": read_voc, "coco": read_coco}[cfg.DETECTION.DATASET]
+    return read(cfg.DATA.ROOT, split, classes)
+
+
+def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
+    """Train the detector of ``cfg`` and return the figures of its last evaluation.
+
+    Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json, checkpoints and result.yaml (what is
+    returned). A resumed run ends with the same bits as one that was never stopped.
+
+    Args:
+        cfg: the config, see :func:`fpnas_detection.config.get_detection_cfg`.
+        resume: go on from the last checkpoint in OUTPUT_DIR.
+
+    Returns "map", "map50" and so on (see :func:`fpnas_detection.evaluate.coco_scores`) after the
+    last step, "best_map50" and "best_iteration" of model_best.pth.
+
+    Raises a UserError on wrong input.
+    """
+    keys = cfg.DETECTION
+    train_set = read_data(cfg, keys.TRAIN_SPLIT, keys.CLASSES)
+    val_set = read_data(cfg, keys.VAL_SPLIT, train_set.classes)
+    resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
+    default_setup(cfg, argparse.Namespace(resume=resume))
+    logger.info(
+        "%d training and %d validation images, classes: %s",
+        *(len(train_set), len(val_set), ", ".join(train_set.classes)),
+    )
+    trainer, iters_per_epoch = _build_trainer(_without_weights(cfg) if resumes else cfg, train_set)
+    checkpointer = DetectorCheckpointer(trainer, cfg.OUTPUT_DIR, cfg.dump(), train_set.classes)
+    best = BestCheckpointHook(checkpointer, f"{_VAL}map50")
+    trainer.register_hooks(_hooks(cfg, trainer, checkpointer, best, val_set, iters_per_epoch))
+    # What a step draws itself: which regions Faster R-CNN learns from.
+    torch.manual_seed(derive_seed(cfg.SEED, "training"))
+    checkpointer.resume_or_load("", resume=resume)
+    trainer.train(trainer.steps_done, cfg.SOLVER.EPOCHS * iters_per_epoch)
+    return _write_result(cfg, trainer, best)
+
+
+def _without_weights(cfg: CfgNode) -> CfgNode:
+    """A copy for a resumed run: its checkpoint has the weights, and their file may be gone."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = ""
+    return cfg
+
+
+def _build_trainer(cfg: CfgNode, train_set: DetectionSet) -> tuple[DetectionTrainer, int]:
+    """The trainer, and the iterations of an epoch."""
+    solver = cfg.SOLVER
+    batches = TrainBatches(
+        train_set, TrainTransform(cfg), solver.BATCH_SIZE, cfg.SEED, cfg.DATA.NUM_WORKERS
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
+        model = build_detector(cfg, len(train_set.classes))
+    formats = {True: torch.channels_last, False: torch.contiguous_format}
+    model.to(comm.get_device(), memory_format=formats[solver.CHANNELS_LAST])
+    trainer = DetectionTrainer(
+        model,
+        build_optimizer(cfg, model),
+        batches,
+        ema=build_ema(model, solver.EMA_DECAY) if solver.EMA_DECAY else None,
+        clip_grad_norm=solver.CLIP_GRAD_NORM,
+    )
+    return trainer, len(batches)
+
+
+def _hooks(
+    cfg: CfgNode,
+    trainer: DetectionTrainer,
+    checkpointer: DetectorCheckpointer,
+    best: BestCheckpointHook,
+    val_set: DetectionSet,
+    iters_per_epoch: int,
+) -> list[HookBase]:
+    max_iter = cfg.SOLVER.EPOCHS * iters_per_epoch
+
+    def test() -> dict[str, float]:
+        scores = evaluate(trainer.evaluated, val_set, cfg.DATA.INPUT_SIZE)
+        return {f"{_VAL}{name}": value for name, value in scores.items()}
+
+    save = CheckpointHook(
+        checkpointer, cfg.CHECKPOINT.PERIOD * iters_per_epoch, cfg.CHECKPOINT.KEEP
+    )
+    return [
+        IterationTimer(),
+        LRSchedulerHook(trainer.optimizer, build_schedule(cfg, iters_per_epoch)),
+        EvalHook(cfg.TEST.PERIOD * iters_per_epoch, test),
+        best,
+        PeriodicWriter(_writers(cfg, max_iter), cfg.LOG.PERIOD),
+        PeriodicWriter([ProgressBar(max_iter, _SHOWN_SCALARS)], period=1),
+        save,
+        InterruptHook(save.save),
+    ]
+
+
+def _writers(cfg: CfgNode, max_iter: int) -> list[EventWriter]:
+    output_dir = Path(cfg.OUTPUT_DIR)
+    writers = [JSONWriter(output_dir / "metrics.json"), MetricPrinter(max_iter, _SHOWN_SCALARS)]
+    if cfg.LOG.TENSORBOARD:
+        writers.append(TensorBoardWriter(output_dir / "tensorboard"))
+    return writers
+
+
+def _write_result(
+    cfg: CfgNode, trainer: DetectionTrainer, best: BestCheckpointHook
+) -> dict[str, float]:
+    scores = {
+        name.removeprefix(_VAL): value
+        for name, (value, _) in trainer.storage.latest().items()
+        if name.startswith(_VAL)
+    }
+    result = {**scores, "best_map50": best.best, "best_iteration": best.best_iteration}
+    with atomic_write(Path(cfg.OUTPUT_DIR) / "result.yaml") as file:
+        file.write(yaml.safe_dump(result, sort_keys=False).encode())
+    logger.info("Result: %s", result)
+    return result
