@@ -10,6 +10,7 @@ of the data are found among its own by their names, or by their synset ids for I
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from fpnas.cli import train
 from fpnas.cli.launching import launch_run
@@ -40,14 +41,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def published_config(args: argparse.Namespace) -> CfgNode:
-    """The frozen config of ``--model`` with the KEY VALUE overrides."""
+def published_config(
+    args: argparse.Namespace, overrides: Mapping[str, str] | None = None
+) -> CfgNode:
+    """The frozen config of ``--model``: ``overrides`` (key to text), then KEY VALUE."""
     check_overrides(args.opts)
     from fpnas import model_zoo
     from fpnas.model_zoo.names import get_record
 
-    get_record(args.model)  # an architecture without weights has nothing to evaluate
+    get_record(args.model)  # an architecture without weights has nothing to evaluate or export
     cfg = model_zoo.get_config(args.model)
+    for key, text in (overrides or {}).items():
+        cfg.merge_from_list([key, text])
     cfg.merge_from_list(args.opts)
     cfg.freeze()
     return cfg

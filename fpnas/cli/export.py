@@ -17,7 +17,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from fpnas.config.flags import add_config_arguments, check_overrides, config_from_args
+from fpnas.cli.evaluate import published_config
+from fpnas.config.flags import add_config_arguments, config_from_args
 from fpnas.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -112,17 +113,7 @@ def _config(args: argparse.Namespace) -> CfgNode:
     if clashing:
         flag = clashing[0].replace("_", "-")
         raise UserError(f"Give --model or --{flag}, not both: a model brings its config.")
-    check_overrides(args.opts)
-    from fpnas import model_zoo
-    from fpnas.model_zoo.names import get_record
-
-    get_record(args.model)  # an architecture without weights has nothing to export
-    cfg = model_zoo.get_config(args.model)
-    for key, text in overrides.items():
-        cfg.merge_from_list([key, text])
-    cfg.merge_from_list(args.opts)
-    cfg.freeze()
-    return cfg
+    return published_config(args, overrides)
 
 
 def _load_model(cfg: CfgNode) -> tuple[SearchedNet, tuple[str, ...], dict[str, str]]:
