@@ -104,7 +104,7 @@ def _list_images(folder: Path) -> ImageFiles:
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = _image_paths(folder / name)
+        found = image_paths(folder / name)
         if not found:
             raise DataError(
                 f"The class folder {folder / name} has no images. Remove the folder, or add files "
@@ -115,7 +115,7 @@ def _list_images(folder: Path) -> ImageFiles:
     return ImageFiles(paths, torch.tensor(labels), classes)
 
 
-def _image_paths(folder: Path) -> list[str]:
+def image_paths(folder: Path) -> list[str]:
     """All images below ``folder``, sorted, so that their order is the same on every machine."""
     paths = []
     visited: set[str] = set()

@@ -11,6 +11,7 @@ from torch import Tensor
 from fpnas.config import CfgNode
 from fpnas.data import ImageSet, TestLoader, build_dataset, match_classes, preprocessing
 from fpnas.data.decode import IMAGE_SUFFIXES, decode_image
+from fpnas.data.image_folder import image_paths
 from fpnas.errors import DataError
 
 
@@ -70,7 +71,7 @@ def _sample(images: ImageSet, cfg: CfgNode, count: int) -> tuple[Tensor, Tensor]
 def _folder_images(cfg: CfgNode, count: int) -> Tensor:
     """Up to ``count`` images from anywhere below EXPORT.CALIBRATION, evenly spread."""
     folder = Path(cfg.EXPORT.CALIBRATION).expanduser()
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    files = image_paths(folder)
     if len(files) < 2:
         raise DataError(
             f"The calibration folder '{folder}' needs images ({', '.join(IMAGE_SUFFIXES)}), "
@@ -78,4 +79,4 @@ def _folder_images(cfg: CfgNode, count: int) -> Tensor:
         )
     spread = torch.linspace(0, len(files) - 1, min(count, len(files))).long().tolist()
     prepare = preprocessing(cfg)
-    return torch.stack([prepare(decode_image(str(files[i]))) for i in spread])
+    return torch.stack([prepare(decode_image(files[i])) for i in spread])
