@@ -152,10 +152,11 @@ class _Exporter:
         # Exporters may leave more than one file behind; all of them go with the temporary folder.
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".export-") as scratch:
             draft = Path(scratch) / target.name
-            entry.export(self.source, draft)
+            remark = entry.export(self.source, draft)
             report = self._check(entry, draft)
             if report.status == "failed":
                 return report
+            report = replace(report, message=report.message or remark or "")
             report = self._time(entry, draft, report)
             if entry.accelerators is not None:
                 report = replace(report, accelerators=entry.accelerators(draft))

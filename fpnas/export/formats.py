@@ -19,7 +19,8 @@ class ExportFormat:
     """One format.
 
     ``suffix``: of the file name, with its dot.
-    ``export(source, path)`` writes one self-contained file at ``path`` or raises.
+    ``export(source, path)`` writes one self-contained file at ``path`` or raises; it may return a
+    remark for the report.
     ``load(path, threads)`` returns a function from images to logits, NumPy arrays.
     ``read_metadata(path)`` returns the metadata in the file.
     ``usage``: a line of Python that runs ``{file}`` on ``images``.
@@ -31,7 +32,7 @@ class ExportFormat:
     name: str
     description: str
     suffix: str
-    export: Callable[[ExportSource, Path], None]
+    export: Callable[[ExportSource, Path], str | None]
     load: Callable[[Path, int], Runner]
     read_metadata: Callable[[Path], dict[str, str]]
     usage: str

@@ -25,19 +25,39 @@ OUTPUT = "logits"
 
 def export(source: ExportSource, path: Path) -> None:
     """Write ``path`` with input ``images`` and output ``logits``, after ``source.rewrites``."""
-    write(source, path, [OUTPUT])
+    save(float_graph(source), path)
 
 
 def write(source: ExportSource, path: Path, outputs: list[str]) -> None:
-    """Write ``path`` with input ``images`` and ``outputs``, names for those of the model in order.
+    """Write ``path`` with input ``images`` and ``outputs``, see :func:`make_graph`."""
+    save(make_graph(source, outputs), path)
 
-    The graph has passed shape inference and the full check of ``onnx.checker``. Raises whatever
+
+def float_graph(source: ExportSource) -> ModelProto:
+    """A copy of the graph of ``source`` that :func:`export` writes; several formats start from it.
+
+    PyTorch's exporter takes seconds, so it runs once for a source.
+    """
+    import onnx
+
+    if "onnx" not in source.made:
+        source.made["onnx"] = make_graph(source, [OUTPUT])
+    copy = onnx.ModelProto()
+    copy.CopyFrom(source.made["onnx"])
+    return copy
+
+
+def make_graph(source: ExportSource, outputs: list[str]) -> ModelProto:
+    """The graph with input ``images`` and ``outputs``, names for those of the model in order.
+
+    It has passed shape inference and the full check of ``onnx.checker``. Raises whatever
     the exporter or the checker finds.
     """
     import onnx
 
     program = torch.onnx.export(
-        source.with_entry(apply_rewrites(source.model, source.rewrites)),
+        # Of modules that are new, PyTorch would say that they are in training mode.
+        source.with_entry(apply_rewrites(source.model, source.rewrites)).eval(),
         (source.example,),
         dynamo=True,
         external_data=False,  # otherwise the weights go to a second file
@@ -54,6 +74,13 @@ def write(source: ExportSource, path: Path, outputs: list[str]) -> None:
     proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     onnx.helper.set_model_props(proto, dict(source.metadata))
     onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def save(proto: ModelProto, path: Path) -> None:
+    """Write ``path``, one self-contained file."""
+    import onnx
+
     onnx.save(proto, str(path))
 
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from pathlib import Path
-
-from torch import Tensor, nn
 
 from fpnas.export import onnx
 from fpnas.export.source import ExportSource
 
 
-class _Half(nn.Module):
-    """A network that computes in float16 between float32 images and logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model).half()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images.half()).float()
-
-
 def export_fp16(source: ExportSource, path: Path) -> None:
     """Write ``path`` with weights and activations in float16; input and output stay as they are."""
-    onnx.export(dataclasses.replace(source, model=_Half(source.model)), path)
+    import onnx as onnx_format
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(onnx.float_graph(source), keep_io_types=True)
+    onnx_format.checker.check_model(half, full_check=True)
+    onnx.save(half, path)
 
 
 def export_ort(source: ExportSource, path: Path) -> None:

@@ -19,7 +19,8 @@ class ExportReport:
     """Result of one format. Numbers that were not measured are None.
 
     ``status``: ``ok``; ``unverified`` (written, but the images could not show that it is right);
-    ``failed`` or ``not installed`` (no file). ``message`` says why it is not ``ok``.
+    ``failed`` or ``not installed`` (no file). ``message`` says why it is not ``ok``, or remarks on
+    the file, such as its speed against float32.
     ``max_rel_error`` and ``top1_agreement`` (%) as in :class:`fpnas.export.parity.Parity`.
     ``accuracy``: top-1 accuracy of the file in its runtime, %, if labels were given.
     ``ms_1_thread``, ``ms_2_threads``: median milliseconds of a call with one batch.

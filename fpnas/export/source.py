@@ -33,6 +33,8 @@ class ExportSource:
     ``rewrites``: what the ONNX exporter applies, see :func:`fpnas.export.rewrites.expand_rewrites`.
     ``entry``: normalises the images inside the graph, in front of the model.
     ``quantization``: what int8 formats need.
+    ``made``: what several formats start from, kept by the one that made it first. A source made by
+    ``dataclasses.replace`` starts without.
     """
 
     model: nn.Module
@@ -42,6 +44,7 @@ class ExportSource:
     rewrites: tuple[str, ...] = (AUTO,)
     entry: BakedNormalization | None = None
     quantization: Quantization = field(default_factory=Quantization)
+    made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def network(self) -> nn.Module:

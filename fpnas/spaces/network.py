@@ -73,6 +73,12 @@ class BlockGroup:
             and field.default is not dataclasses.MISSING
         }
 
+    @cached_property
+    def columns(self) -> dict[str, Tensor | list[Any]]:
+        """Values of each field but the stride, in the form that ``batch_cost`` takes."""
+        fixed = {name: [value] for name, value in self.fixed.items()}
+        return {name: _column(values) for name, values in {**fixed, **self.variables}.items()}
+
     def blocks(self, choice: Mapping[str, Any]) -> tuple[BlockSpec, ...]:
         """The blocks that a choice (field -> value) stands for."""
         return tuple(
@@ -192,8 +198,8 @@ class NetworkSpace(SearchSpace):
         params = torch.full_like(channels, stem.params)
         for group, columns in zip(self.block_groups, self.group_columns, strict=True):
             fields = {
-                name: _take(values, choices[:, column])
-                for (name, values), column in zip(group.variables.items(), columns, strict=True)
+                name: _take(group.columns[name], choices[:, column])
+                for name, column in zip(group.variables, columns, strict=True)
             }
             cost = _group_cost(group, fields, channels, size)
             flops, params = flops + cost.flops, params + cost.params
@@ -215,8 +221,8 @@ class NetworkSpace(SearchSpace):
         for group in self.block_groups:
             choices = group.combinations()
             fields = {
-                name: _take(group.variables[name], _indices(choices, group.variables[name], name))
-                for name in group.variables
+                name: _take(group.columns[name], _indices(choices, values, name))
+                for name, values in group.variables.items()
             }
             next_lowest: dict[int, int] = {}
             next_highest: dict[int, int] = {}
@@ -248,7 +254,7 @@ def _group_cost(
     """Cost of all blocks of a group for K choices; all but the first block are alike."""
     unsearched = torch.zeros_like(in_channels)
     fields = {
-        **{name: _take([value], unsearched) for name, value in group.fixed.items()},
+        **{name: _take(group.columns[name], unsearched) for name in group.fixed},
         **fields,
     }
     first = group.spec_type.batch_cost(
@@ -266,15 +272,22 @@ def _group_cost(
     )
 
 
-def _take(values: Sequence[Any], indices: Tensor) -> Tensor | list[Any]:
-    """``values`` at ``indices[K]``: a tensor when they are numbers, else a list."""
+def _column(values: Sequence[Any]) -> Tensor | list[Any]:
+    """``values`` as a tensor when they are numbers, else as they are."""
     if all(isinstance(value, (int, float)) for value in values):
         # float64, in which single architectures compute: a float32 product may round elsewhere.
         exact = torch.float64 if any(isinstance(value, float) for value in values) else None
-        return torch.tensor(values, dtype=exact)[indices]
-    if len(values) == 1:
-        return list(values) * len(indices)
-    return [values[i] for i in indices.tolist()]
+        return torch.tensor(values, dtype=exact)
+    return list(values)
+
+
+def _take(column: Tensor | list[Any], indices: Tensor) -> Tensor | list[Any]:
+    """The values of ``column`` at ``indices[K]``."""
+    if isinstance(column, Tensor):
+        return column[indices]
+    if len(column) == 1:
+        return column * len(indices)
+    return [column[i] for i in indices.tolist()]
 
 
 def _indices(choices: list[dict[str, Any]], values: Sequence[Any], name: str) -> Tensor:

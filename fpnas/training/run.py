@@ -23,17 +23,7 @@ from fpnas.data import (
     preprocessing,
 )
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import (
-    BestCheckpointHook,
-    CheckpointHook,
-    EvalHook,
-    HookBase,
-    InterruptHook,
-    IterationTimer,
-    LRSchedulerHook,
-    PeriodicWriter,
-    default_setup,
-)
+from fpnas.engine import BestCheckpointHook, default_setup
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
@@ -42,21 +32,14 @@ from fpnas.solver import (
     ClassificationLoss,
     build_ema,
     build_optimizer,
-    build_schedule,
     check_solver_config,
 )
 from fpnas.training.artifact import Description, TrainingCheckpointer, load_trained
+from fpnas.training.standard_hooks import standard_hooks
 from fpnas.training.teacher import build_teacher
 from fpnas.training.trainer import ClassificationTrainer
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import atomic_write, load_weights, read_checkpoint
-from fpnas.utils.events import (
-    EventWriter,
-    JSONWriter,
-    MetricPrinter,
-    ProgressBar,
-    TensorBoardWriter,
-)
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +145,13 @@ class _Training:
         )
         best = BestCheckpointHook(checkpointer, f"{_TEST}top1")
         test_loader = _test_loader(test_set, cfg)
+
+        def test() -> dict[str, float]:
+            scores = _score(trainer.evaluated, test_loader)
+            return {f"{_TEST}{name}": value for name, value in scores.items()}
+
         trainer.register_hooks(
-            _build_hooks(cfg, trainer, checkpointer, best, test_loader, len(loader))
+            standard_hooks(cfg, trainer, checkpointer, len(loader), test, best, _SHOWN_SCALARS)
         )
         max_iter = cfg.SOLVER.EPOCHS * len(loader)
         return cls(cfg, description, trainer, checkpointer, best, max_iter, notes)
@@ -235,43 +223,6 @@ def _placed(model: nn.Module, cfg: CfgNode) -> nn.Module:
     """``model`` on the device of this process, in the memory format of the config."""
     formats = {True: torch.channels_last, False: torch.contiguous_format}
     return model.to(comm.get_device(), memory_format=formats[cfg.SOLVER.CHANNELS_LAST])
-
-
-def _build_hooks(
-    cfg: CfgNode,
-    trainer: ClassificationTrainer,
-    checkpointer: TrainingCheckpointer,
-    best: BestCheckpointHook,
-    test_loader: TestLoader,
-    iters_per_epoch: int,
-) -> list[HookBase]:
-    max_iter = cfg.SOLVER.EPOCHS * iters_per_epoch
-
-    def test() -> dict[str, float]:
-        scores = _score(trainer.evaluated, test_loader)
-        return {f"{_TEST}{name}": value for name, value in scores.items()}
-
-    save = CheckpointHook(
-        checkpointer, cfg.CHECKPOINT.PERIOD * iters_per_epoch, cfg.CHECKPOINT.KEEP
-    )
-    return [
-        IterationTimer(),
-        LRSchedulerHook(trainer.optimizer, build_schedule(cfg, iters_per_epoch)),
-        EvalHook(cfg.TEST.PERIOD * iters_per_epoch, test),
-        best,
-        PeriodicWriter(_build_writers(cfg, max_iter), cfg.LOG.PERIOD),
-        PeriodicWriter([ProgressBar(max_iter, _SHOWN_SCALARS)], period=1),
-        save,
-        InterruptHook(save.save),
-    ]
-
-
-def _build_writers(cfg: CfgNode, max_iter: int) -> list[EventWriter]:
-    output_dir = Path(cfg.OUTPUT_DIR)
-    writers = [JSONWriter(output_dir / "metrics.json"), MetricPrinter(max_iter, _SHOWN_SCALARS)]
-    if cfg.LOG.TENSORBOARD:
-        writers.append(TensorBoardWriter(output_dir / "tensorboard"))
-    return writers
 
 
 def _load_for_evaluation(cfg: CfgNode, images: ImageSet) -> SearchedNet:
