@@ -14,26 +14,25 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 
 import torch
+from benchmark_config import config_from
 from tabulate import tabulate
 from torch import Tensor
 from torch.nn import functional as F
+from units import write_json
 
-from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.config import CfgNode
 from fpnas.evaluation.latency_table import LatencyTable
 from fpnas.modeling import SuperNet, recalibrate_bn
 from fpnas.search import SearchResult
 from fpnas.search.run import SearchSetup, run_search
-from fpnas.utils.checkpoint import atomic_write, load_weights
+from fpnas.utils.checkpoint import load_weights
 
 
 def search_config(args: argparse.Namespace, cost: str, target: float | None) -> CfgNode:
     """The config of the search that counts ``cost``; ``target`` None keeps the file's own."""
-    cfg = get_cfg()
-    cfg.merge_from_file(find_config(args.config_file))
     overrides = {
         "OUTPUT_DIR": args.output_dir / cost,
         "DATA.ROOT": args.data,
@@ -44,10 +43,7 @@ def search_config(args: argparse.Namespace, cost: str, target: float | None) -> 
     }
     if target is not None:
         overrides["SEARCH.TARGET"] = target
-    for key, value in overrides.items():
-        cfg.merge_from_list([key, str(value)])
-    cfg.merge_from_list(args.opts)
-    return cfg
+    return config_from(args.config_file, overrides, args.opts)
 
 
 def search(cfg: CfgNode) -> SearchResult:
@@ -117,8 +113,7 @@ def main() -> None:
     args = parser.parse_args()
 
     figures = compare(args)
-    with atomic_write(args.output_dir / "results.json") as file:
-        file.write(json.dumps(figures, indent=2).encode())
+    write_json(args.output_dir / "results.json", figures)
     print(tabulate(figures.items(), floatfmt=".4g"))
 
 

@@ -34,17 +34,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmark_config import config_from
 from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
+from units import stored, write_json
 
-from fpnas.config import CfgNode, find_config, get_cfg
-from fpnas.data import TestLoader
+from fpnas.config import CfgNode
+from fpnas.data import ImageSet, TestLoader
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet, uniform_weights
 from fpnas.search.run import SearchSetup, run_search
 from fpnas.spaces import get_space
 from fpnas.training import run_training
-from fpnas.utils.checkpoint import atomic_write, load_weights
+from fpnas.utils.checkpoint import load_weights
 
 METHODS: dict[str, dict[str, str]] = {
     "fixed": {"SAMPLING": "fixed", "DISTRIBUTION": "joint", "ESTIMATOR": "paper"},
@@ -60,37 +62,34 @@ _FORWARD_BACKWARD = 3
 
 def search_config(args: argparse.Namespace, method: str, seed: int) -> CfgNode:
     """The config of one search."""
-    cfg = get_cfg()
-    cfg.merge_from_file(find_config(args.config_file))
-    entropy = math.log(get_space(cfg.SEARCH.SPACE).num_architectures)
+    space = config_from(args.config_file, opts=args.opts).SEARCH.SPACE
     overrides: dict[str, Any] = {
         "OUTPUT_DIR": args.output_dir / f"{method}-{seed}" / "search",
         "SEED": seed,
         "DATA.ROOT": args.data,
         "SEARCH.NUM_SAMPLES": args.samples,
-        "SEARCH.LAMBDA": args.samples / entropy,
+        "SEARCH.LAMBDA": args.samples / math.log(get_space(space).num_architectures),
         "LOG.TENSORBOARD": False,
         **{f"SEARCH.{key}": value for key, value in METHODS[method].items()},
     }
-    for key, value in overrides.items():
-        cfg.merge_from_list([key, str(value)])
-    cfg.merge_from_list(args.opts)
-    return cfg
+    return config_from(args.config_file, overrides, args.opts)
 
 
 def run_one(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """Figures of one search."""
     folder = args.output_dir / f"{method}-{seed}"
-    finished = folder / "search.json"
-    if finished.exists():
-        return json.loads(finished.read_text())
+    return stored(folder / "search.json", lambda: search_figures(args, method, seed))
+
+
+def search_figures(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
+    """Run the search to its end, and judge what it found."""
     cfg = search_config(args, method, seed)
     start = time.process_time()
     [result] = run_search(cfg, resume=True)
     cpu_seconds = time.process_time() - start
-    lines = (folder / "search" / "metrics.json").read_text().splitlines()
+    lines = (Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
-    figures = {
+    return {
         "samples": sum(step["num_samples"] for step in steps),
         "minutes": sum(step["time"] for step in steps) / 60,
         "cpu_minutes": cpu_seconds / 60,
@@ -101,9 +100,6 @@ def run_one(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
         "entropy": [step["entropy"] for step in steps],
         **_supernet_figures(args, cfg, result.choices),
     }
-    with atomic_write(finished) as file:
-        file.write(json.dumps(figures).encode())
-    return figures
 
 
 def _flops_spent(steps: list[dict[str, float]], cfg: CfgNode) -> float:
@@ -141,8 +137,7 @@ def _supernet_figures(
     candidates = setup.space.sample(20000, torch.Generator().manual_seed(cfg.SEED))
     costs = getattr(setup.space, cfg.SEARCH.COST)(candidates)
     rivals = candidates[costs <= cfg.SEARCH.TARGET][: args.rivals]
-    images = setup.val_images.image_set
-    images = images.subset(torch.arange(min(args.judge_images, len(images))))
+    images = judge_images(setup.val_images.image_set, args.judge_images)
     judged = replace(setup, val_images=TestLoader(images, cfg, cfg.TEST.BATCH_SIZE))
     losses = [judged.score(supernet, rival)["mode_loss"] for rival in rivals]
     found = judged.score(supernet, choices)["mode_loss"]
@@ -150,25 +145,28 @@ def _supernet_figures(
     return {"supernet_loss": found, "random_loss": mean, "gain": (mean - found) / spread}
 
 
+def judge_images(images: ImageSet, count: int) -> ImageSet:
+    """``count`` of the images at random: those of a folder are sorted by class."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images.subset(order[:count])
+
+
 def train_one(args: argparse.Namespace, method: str, seed: int) -> float:
     """Test accuracy, percent, of the found network trained on its own."""
     folder = args.output_dir / f"{method}-{seed}"
-    finished = folder / "train.json"
-    if finished.exists():
-        return json.loads(finished.read_text())["accuracy"]
-    search_cfg = search_config(args, method, seed)
-    cfg = get_cfg()
-    cfg.merge_from_file(find_config(args.train_config_file))
-    cfg.DATA = search_cfg.DATA.clone()
-    cfg.SEED = search_cfg.SEED
-    cfg.OUTPUT_DIR = str(folder / "train")
-    cfg.MODEL.ARCH = str(folder / "search" / "architecture.yaml")
-    cfg.SOLVER.EPOCHS = args.train_epochs
-    cfg.LOG.TENSORBOARD = False
-    accuracy = run_training(cfg, resume=True)["top1"]
-    with atomic_write(finished) as file:
-        file.write(json.dumps({"accuracy": accuracy}).encode())
-    return accuracy
+    overrides = {
+        "SEED": seed,
+        "OUTPUT_DIR": folder / "train",
+        "MODEL.ARCH": folder / "search" / "architecture.yaml",
+        "SOLVER.EPOCHS": args.train_epochs,
+        "LOG.TENSORBOARD": False,
+    }
+    cfg = config_from(args.train_config_file, overrides)
+    cfg.DATA = search_config(args, method, seed).DATA.clone()
+    trained = stored(
+        folder / "train.json", lambda: {"accuracy": run_training(cfg, resume=True)["top1"]}
+    )
+    return trained["accuracy"]
 
 
 def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, list[float]]]:
@@ -238,8 +236,7 @@ def main() -> None:
             figures[job]["accuracy"] = train_one(args, *job)
     runs = {method: [figures[method, seed] for seed in seeds] for method in args.methods}
     summary = summarise(runs)
-    with atomic_write(args.output_dir / "results.json") as file:
-        file.write(json.dumps(summary, indent=2).encode())
+    write_json(args.output_dir / "results.json", summary)
     plot(runs, args.output_dir)
     names = list(next(iter(summary.values())))
     rows = [

@@ -48,6 +48,7 @@ def run(
     arguments += ["--samples", "3", "--rivals", "3"]
     arguments += ["--opts", *pairs]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
@@ -85,3 +86,13 @@ def test_a_mixture_is_a_sample_that_computes_all_choices(
     images = 3 * 4 * 40 + 2 * 2 * 16
     _, largest = get_space("FP-NAS-Micro").at(SIDE, num_classes=2).cost_range()
     assert 4 * largest < gumbel["flops_spent"][0] / images < 8.5 * largest
+
+
+def test_the_judge_sees_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    judge_images = runpy.run_path(str(SCRIPT))["judge_images"]
+    labels = torch.arange(10).repeat_interleave(20)  # sorted, as in an image folder
+    images = TensorImages(torch.zeros(200, 3, 2, 2, dtype=torch.uint8), labels, list("abcdefghij"))
+    judged = judge_images(images, 60)
+    assert len(judged) == 60
+    assert len(judged.labels.unique()) == 10

@@ -1,0 +1,1 @@
+"""Parts of rank_correlation.py."""
