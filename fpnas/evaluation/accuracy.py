@@ -37,7 +37,7 @@ def evaluate(
     """
     # Images, images with five classes or more, correct at 1, correct among 5, summed loss.
     totals = torch.zeros(5, dtype=torch.float64)
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         for images, labels in _with_progress(loader):
             logits = model(images.to(device, non_blocking=True))
             totals += _count(logits, labels.to(device, non_blocking=True)).cpu()
@@ -86,7 +86,7 @@ def _with_progress(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Te
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and back to each module's own flag: some may be frozen on purpose."""
     flags = {module: module.training for module in model.modules()}
     model.eval()

@@ -12,9 +12,10 @@ import torch
 from detection_cases import COLOURS, config, needs_coco, voc_object, write_voc
 from torch import Tensor
 
+from fpnas.data.sample_batches import SampleBatches
 from fpnas.errors import ConfigError, DataError
 from fpnas_detection.coco import read_coco
-from fpnas_detection.data import DetectionSet, Record, TrainBatches
+from fpnas_detection.data import AugmentedSet, DetectionSet, Record, collate
 from fpnas_detection.evaluate import coco_scores
 from fpnas_detection.inference import detect
 from fpnas_detection.transforms import TrainTransform
@@ -118,7 +119,8 @@ def test_augmented_boxes_follow_their_objects(voc: Path, arch_file: Path) -> Non
 
 def test_batches_can_start_anywhere(voc: Path, arch_file: Path) -> None:
     cfg = config(arch_file)
-    batches = TrainBatches(read_voc(voc, "train"), TrainTransform(cfg), 2, seed=3, num_workers=0)
+    samples = AugmentedSet(read_voc(voc, "train"), TrainTransform(cfg))
+    batches = SampleBatches(samples, collate, 2, seed=3, num_workers=0)
     assert len(batches) == 3
     whole = list(islice(batches.iterate(), 5))
     for (images, ours), (expected, theirs) in zip(batches.iterate(3), whole[3:], strict=False):
@@ -126,7 +128,7 @@ def test_batches_can_start_anywhere(voc: Path, arch_file: Path) -> None:
         assert all(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(ours, theirs, strict=True))
     assert not torch.equal(whole[0][0], whole[3][0])  # another epoch
     with pytest.raises(ConfigError, match="BATCH_SIZE"):
-        TrainBatches(read_voc(voc, "train"), TrainTransform(cfg), 7, seed=0, num_workers=0)
+        SampleBatches(samples, collate, 7, seed=0, num_workers=0)
 
 
 # Evaluation ---------------------------------------------------------------------------------------

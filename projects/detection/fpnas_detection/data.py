@@ -1,20 +1,15 @@
-"""Images with boxes: what the readers return, and the batches of a training."""
+"""Images with boxes: what the readers return, and the samples of a training."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from fpnas.data.decode import decode_image
-from fpnas.data.seeding import derive_seed, generator_for
-from fpnas.data.streaming import stream
-from fpnas.errors import ConfigError, DataError
 
 # As torchvision's detectors want it: boxes float32 [n, 4] (x1, y1, x2, y2), px, and labels int64
 # [n] from 1; 0 is the background.
@@ -75,85 +70,20 @@ class DetectionSet:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a worker hands over: images float32 [N, 3, S, S] with targets, or its error."""
+class AugmentedSet:
+    """The samples of a training: images float32 [3, S, S] with what is trained on."""
 
-    images: Tensor | None
-    targets: list[Target]
-    error: str | None = None
-
-
-class _Source(Dataset):
-    """Makes batches of (epoch, index) keys; each image is augmented with a seed of its own."""
-
-    def __init__(self, data: DetectionSet, transform: Transform, seed: int) -> None:
-        self._data = data
-        self._transform = transform
-        self._seed = seed
+    data: DetectionSet
+    transform: Transform
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self.data)
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        samples = []
-        with torch.random.fork_rng(devices=[]):  # with no workers this is the trainer's process
-            try:
-                for epoch, index in keys:
-                    torch.default_generator.manual_seed(derive_seed(self._seed, epoch, index))
-                    samples.append(
-                        self._transform(self._data.image(index), self._data.target(index))
-                    )
-            except DataError as error:
-                return Batch(None, [], str(error))
-        images, targets = zip(*samples, strict=True)
-        return Batch(torch.stack(images), list(targets))
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        return self.transform(self.data.image(index), self.data.target(index))
 
 
-class TrainBatches:
-    """Endless shuffled batches, a pure function of seed and iteration.
-
-    Args:
-        data: the training images.
-        transform: augments and resizes to the network's input.
-        batch_size: images of a batch; an epoch leaves out the remainder.
-        seed: of order and augmentation.
-        num_workers: processes that read and augment; 0: the caller does.
-
-    Raises ConfigError if there are fewer images than a batch has.
-    """
-
-    def __init__(
-        self,
-        data: DetectionSet,
-        transform: Transform,
-        batch_size: int,
-        seed: int,
-        num_workers: int,
-    ) -> None:
-        if len(data) < batch_size:
-            raise ConfigError(
-                f"SOLVER.BATCH_SIZE is {batch_size}; valid: 1 to {len(data)}, the training images."
-            )
-        self._source = _Source(data, transform, seed)
-        self._batch_size = batch_size
-        self._seed = seed
-        self._num_workers = num_workers
-
-    def __len__(self) -> int:
-        """Iterations of an epoch."""
-        return len(self._source) // self._batch_size
-
-    def iterate(self, start_iteration: int = 0) -> Iterator[tuple[Tensor, list[Target]]]:
-        """Images float32 [N, 3, S, S] and targets from ``start_iteration`` on, without end."""
-        for batch in stream(self._source, self._keys(start_iteration), self._num_workers):
-            yield batch.images, batch.targets
-
-    def _keys(self, start_iteration: int) -> Iterator[list[tuple[int, int]]]:
-        first_epoch, batch = divmod(start_iteration, len(self))
-        for epoch in itertools.count(first_epoch):
-            generator = generator_for(self._seed, "order", epoch)
-            order = torch.randperm(len(self._source), generator=generator).tolist()
-            for start in range(batch, len(self)):
-                rows = order[start * self._batch_size : (start + 1) * self._batch_size]
-                yield [(epoch, index) for index in rows]
-            batch = 0
+def collate(samples: list[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target]]:
+    """Images float32 [N, 3, S, S] and their targets."""
+    images, targets = zip(*samples, strict=True)
+    return torch.stack(images), list(targets)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from fpnas.errors import UserError
+from fpnas.evaluation.accuracy import evaluating
 from fpnas_detection.data import DetectionSet
 from fpnas_detection.inference import Detections, detect
 
@@ -22,7 +22,7 @@ def evaluate(
 
     ``side``: S, of the model's input. The modes of the model's parts are as before afterwards.
     """
-    with _eval_mode(model):
+    with evaluating(model):
         found = []
         for start in range(0, len(data), batch_size):
             rows = range(start, min(start + batch_size, len(data)))
@@ -116,15 +116,3 @@ def _detections(found: list[Detections]) -> list[dict[str, Any]]:
 def _as_coco(box: Any) -> list[float]:
     x1, y1, x2, y2 = box.tolist()
     return [x1, y1, x2 - x1, y2 - y1]
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """``model.eval()`` for a while."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -12,31 +12,16 @@ import torch
 import yaml
 
 from fpnas.config import CfgNode
+from fpnas.data.sample_batches import SampleBatches
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import (
-    BestCheckpointHook,
-    CheckpointHook,
-    EvalHook,
-    HookBase,
-    InterruptHook,
-    IterationTimer,
-    LRSchedulerHook,
-    PeriodicWriter,
-    default_setup,
-)
+from fpnas.engine import BestCheckpointHook, default_setup
 from fpnas.errors import CheckpointError
-from fpnas.solver import build_ema, build_optimizer, build_schedule
+from fpnas.solver import build_ema, build_optimizer
+from fpnas.training import standard_hooks
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write
-from fpnas.utils.events import (
-    EventWriter,
-    JSONWriter,
-    MetricPrinter,
-    ProgressBar,
-    TensorBoardWriter,
-)
 from fpnas_detection.coco import read_coco
-from fpnas_detection.data import DetectionSet, TrainBatches
+from fpnas_detection.data import AugmentedSet, DetectionSet, collate
 from fpnas_detection.evaluate import evaluate
 from fpnas_detection.models import build_detector
 from fpnas_detection.trainer import DetectionTrainer
@@ -109,7 +94,14 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     trainer, iters_per_epoch = _build_trainer(_without_weights(cfg) if resumes else cfg, train_set)
     checkpointer = DetectorCheckpointer(trainer, cfg.OUTPUT_DIR, cfg.dump(), train_set.classes)
     best = BestCheckpointHook(checkpointer, f"{_VAL}map50")
-    trainer.register_hooks(_hooks(cfg, trainer, checkpointer, best, val_set, iters_per_epoch))
+
+    def test() -> dict[str, float]:
+        scores = evaluate(trainer.evaluated, val_set, cfg.DATA.INPUT_SIZE)
+        return {f"{_VAL}{name}": value for name, value in scores.items()}
+
+    trainer.register_hooks(
+        standard_hooks(cfg, trainer, checkpointer, iters_per_epoch, test, best, _SHOWN_SCALARS)
+    )
     # What a step draws itself: which regions Faster R-CNN learns from.
     torch.manual_seed(derive_seed(cfg.SEED, "training"))
     checkpointer.resume_or_load("", resume=resume)
@@ -128,9 +120,8 @@ def _without_weights(cfg: CfgNode) -> CfgNode:
 def _build_trainer(cfg: CfgNode, train_set: DetectionSet) -> tuple[DetectionTrainer, int]:
     """The trainer, and the iterations of an epoch."""
     solver = cfg.SOLVER
-    batches = TrainBatches(
-        train_set, TrainTransform(cfg), solver.BATCH_SIZE, cfg.SEED, cfg.DATA.NUM_WORKERS
-    )
+    samples = AugmentedSet(train_set, TrainTransform(cfg))
+    batches = SampleBatches(samples, collate, solver.BATCH_SIZE, cfg.SEED, cfg.DATA.NUM_WORKERS)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
         model = build_detector(cfg, len(train_set.classes))
@@ -144,43 +135,6 @@ def _build_trainer(cfg: CfgNode, train_set: DetectionSet) -> tuple[DetectionTrai
         clip_grad_norm=solver.CLIP_GRAD_NORM,
     )
     return trainer, len(batches)
-
-
-def _hooks(
-    cfg: CfgNode,
-    trainer: DetectionTrainer,
-    checkpointer: DetectorCheckpointer,
-    best: BestCheckpointHook,
-    val_set: DetectionSet,
-    iters_per_epoch: int,
-) -> list[HookBase]:
-    max_iter = cfg.SOLVER.EPOCHS * iters_per_epoch
-
-    def test() -> dict[str, float]:
-        scores = evaluate(trainer.evaluated, val_set, cfg.DATA.INPUT_SIZE)
-        return {f"{_VAL}{name}": value for name, value in scores.items()}
-
-    save = CheckpointHook(
-        checkpointer, cfg.CHECKPOINT.PERIOD * iters_per_epoch, cfg.CHECKPOINT.KEEP
-    )
-    return [
-        IterationTimer(),
-        LRSchedulerHook(trainer.optimizer, build_schedule(cfg, iters_per_epoch)),
-        EvalHook(cfg.TEST.PERIOD * iters_per_epoch, test),
-        best,
-        PeriodicWriter(_writers(cfg, max_iter), cfg.LOG.PERIOD),
-        PeriodicWriter([ProgressBar(max_iter, _SHOWN_SCALARS)], period=1),
-        save,
-        InterruptHook(save.save),
-    ]
-
-
-def _writers(cfg: CfgNode, max_iter: int) -> list[EventWriter]:
-    output_dir = Path(cfg.OUTPUT_DIR)
-    writers = [JSONWriter(output_dir / "metrics.json"), MetricPrinter(max_iter, _SHOWN_SCALARS)]
-    if cfg.LOG.TENSORBOARD:
-        writers.append(TensorBoardWriter(output_dir / "tensorboard"))
-    return writers
 
 
 def _write_result(

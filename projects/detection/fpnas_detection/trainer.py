@@ -1,122 +1,27 @@
-"""DetectionTrainer: one step of the training of a detector."""
+"""DetectionTrainer: the loss of a batch of images with boxes."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
-from fpnas.engine import TrainerBase, check_finite
-from fpnas_detection.data import Target, TrainBatches
+from fpnas.training import ModelTrainer
+from fpnas_detection.data import Target
 
 
-class DetectionTrainer(TrainerBase):
-    """Trains a detector of torchvision.
+class DetectionTrainer(ModelTrainer):
+    """Trains a detector of torchvision, which in training mode returns its losses.
 
-    A step puts "loss", each of its terms as "loss_NAME", "grad_norm" (before clipping) and
-    "data_time" (s, waiting for images). A loss or a gradient that is not finite raises
-    DivergedError before the weights are touched.
-
-    Its state holds all but the evaluated weights (:attr:`evaluated`), which the checkpointer saves.
-
-    Args:
-        model: on its device; in training mode it takes images and targets and returns losses.
-        optimizer: of the model's parameters.
-        batches: step i takes batch i.
-        ema: average of ``model``, updated every step.
-        clip_grad_norm: largest norm of the gradient; 0: no limit.
+    A step puts "loss", each of its terms as "loss_NAME", "grad_norm" and "data_time"; see
+    :class:`fpnas.training.ModelTrainer`.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        batches: TrainBatches,
-        *,
-        ema: AveragedModel | None = None,
-        clip_grad_norm: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.optimizer = optimizer
-        self.ema = ema
-        self._source = batches
-        self._clip_grad_norm = clip_grad_norm
-        self._device = next(model.parameters()).device
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The detector whose precision counts: the average if there is one."""
-        return self.model if self.ema is None else self.ema.module
-
-    def before_train(self) -> None:
-        """Start the data where this run starts."""
-        self._batches = self._source.iterate(self.start_iter)
-        self.model.train()
-        super().before_train()
-
-    def after_train(self) -> None:
-        """Let go of the data: its workers end."""
-        del self._batches
-        super().after_train()
-
-    def run_step(self) -> None:
-        """Forward, check, backward, update."""
-        images, targets, data_time = self._next_batch()
-        losses = self.model(list(images), targets)
-        loss = torch.stack(list(losses.values())).sum()
-        check_finite(loss.detach(), self.iter)
-
-        self.optimizer.zero_grad()
-        loss.backward()
-        grad_norm = self._clip_gradient()
-        check_finite(grad_norm, self.iter, "gradient norm")
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update_parameters(self.model)
-
-        values = {f"loss_{name.removeprefix('loss_')}": v.detach() for name, v in losses.items()}
-        values |= {"grad_norm": grad_norm, "data_time": data_time}
-        self.storage.put_scalars(loss=loss.detach(), **values)
-
-    def _next_batch(self) -> tuple[Tensor, list[Target], float]:
-        """Images and targets on the model's device, and the seconds they were waited for."""
-        start = time.perf_counter()
-        images, targets = next(self._batches)
-        waited = time.perf_counter() - start
+    def batch_loss(self, batch: tuple[Tensor, list[Target]]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, targets = batch
         there = [
-            {name: value.to(self._device) for name, value in target.items()} for target in targets
+            {name: value.to(self.device) for name, value in target.items()} for target in targets
         ]
-        return images.to(self._device), there, waited
-
-    def _clip_gradient(self) -> Tensor:
-        """Scale the gradient down to the largest norm allowed; its norm before."""
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = get_total_norm([p.grad for p in parameters])
-        if self._clip_grad_norm:
-            clip_grads_with_norm_(parameters, self._clip_grad_norm, norm)
-        return norm
-
-    def state_dict(self) -> dict[str, Any]:
-        """The loop's state, the optimizer's, and with an average the trained weights."""
-        state = {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
-        if self.ema is not None:
-            state["trained_model"] = self.model.state_dict()
-            state["num_averaged"] = int(self.ema.n_averaged)
-        return state
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over :meth:`state_dict`. ValueError if SOLVER.EMA_DECAY came or went."""
-        if ("trained_model" in state) != (self.ema is not None):
-            raise ValueError("only one of the two runs averages weights, SOLVER.EMA_DECAY")
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema is not None:
-            self.model.load_state_dict(state["trained_model"])
-            self.ema.n_averaged.fill_(state["num_averaged"])
+        losses = self.model(list(images.to(self.device)), there)
+        loss = torch.stack(list(losses.values())).sum()
+        terms = {f"loss_{name.removeprefix('loss_')}": v.detach() for name, v in losses.items()}
+        return loss, {"loss": loss.detach(), **terms}
