@@ -1,0 +1,1 @@
+"""Semantic segmentation: torchvision's LR-ASPP on backbones of fpnas."""

@@ -1,0 +1,94 @@
+"""ONNX files of segmenters, checked in ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fpnas.errors import UserError
+from fpnas.export import Tolerance, compare, onnx
+from fpnas.export.source import prepare_source
+from fpnas_segmentation.run import TrainedSegmenter
+
+# Where two classes are equally probable, rounding decides: a few pixels may differ.
+TOLERANCE = Tolerance(max_rel_error=1e-4, min_top1_agreement=99.9)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """ONNX Runtime against PyTorch.
+
+    Attributes:
+        max_rel_error: largest difference of a logit, see :class:`fpnas.export.Parity`.
+        agreement: pixels that have the same class in both, percent.
+        torch_ms, onnx_ms: median wall time of an image, with the threads given.
+    """
+
+    max_rel_error: float
+    agreement: float
+    torch_ms: float
+    onnx_ms: float
+
+
+def export_segmenter(
+    segmenter: TrainedSegmenter, path: str | Path, images: Tensor, threads: int = 1
+) -> Comparison:
+    """Write ``path`` and compare it with the segmenter on ``images``.
+
+    Args:
+        segmenter: stays as it is.
+        path: of the file, whose folder exists. Written only if it is right. It takes ``images``
+            (1, 3, S, S) in [0, 1] and returns ``logits`` (1, num_classes, S, S).
+        images: float32 (N, 3, S, S) in [0, 1], N >= 1.
+        threads: of both runtimes.
+
+    Raises UserError if outputs differ, or are so nearly equal for all pixels that equal ones prove
+    nothing.
+    """
+    path, model = Path(path), segmenter.model.cpu().eval()
+    metadata = {"classes": list(segmenter.classes), "config": segmenter.cfg.dump()}
+    source = prepare_source(model, images, metadata, 1, False)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
+        draft = Path(scratch) / path.name
+        onnx.export(source, draft)
+        comparison = _compare(model, draft, images, threads)
+        draft.replace(path)
+    return comparison
+
+
+def _compare(model: torch.nn.Module, file: Path, images: Tensor, threads: int) -> Comparison:
+    """Raises UserError if the outputs are beyond the tolerance."""
+    run = onnx.load(file, threads)
+    ours, theirs, times = [], [], {"torch": [], "onnx": []}
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for image in images:
+            start = time.perf_counter()
+            with torch.inference_mode():
+                ours.append(_rows(model(image[None]).numpy()))
+            middle = time.perf_counter()
+            theirs.append(_rows(run(image.numpy()[None])))
+            times["torch"].append(middle - start)
+            times["onnx"].append(time.perf_counter() - middle)
+    finally:
+        torch.set_num_threads(threads_before)
+    parity = compare(np.concatenate(ours), np.concatenate(theirs))
+    status, message = parity.judge(TOLERANCE)
+    if status != "ok":
+        raise UserError(f"The ONNX file of the segmenter: {message}.")
+    medians = {name: 1000 * float(np.median(values)) for name, values in times.items()}
+    return Comparison(
+        parity.max_rel_error, parity.top1_agreement, medians["torch"], medians["onnx"]
+    )
+
+
+def _rows(logits: np.ndarray) -> np.ndarray:
+    """(1, K, S, S) -> (S * S, K): to the comparison a pixel is what an image is elsewhere."""
+    return logits[0].reshape(logits.shape[1], -1).T

@@ -1,0 +1,37 @@
+"""Train a segmenter.
+
+  python train.py --config-file configs/bccd_lite0.yaml DATA.ROOT masks OUTPUT_DIR out
+
+Checkpoints, log.txt, metrics.json and result.yaml go to OUTPUT_DIR. Ctrl-C saves; the same command
+with --resume goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fpnas.cli.main import guarded
+from fpnas.config.flags import add_config_arguments
+from fpnas_segmentation.config import config_from_args
+from fpnas_segmentation.run import run_training
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the flags say."""
+    run_training(config_from_args(args), resume=args.resume)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_config_arguments(parser)
+    return guarded(run, parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
