@@ -161,8 +161,12 @@ _C.SEARCH.TARGET = 3e6
 # Several budgets in place of TARGET, such as [60e6, 90e6]: one search that shares the supernet and
 # its warm-up, with a distribution and an architecture for each. They take the steps in turn.
 _C.SEARCH.TARGETS = ()
+# Share of the budget that the returned architecture costs at least, such as 0.95.
+_C.SEARCH.FLOOR = 0.0
 # Input size, px, and number of classes at which the cost is counted. 0: those of the data.
 _C.SEARCH.COST_INPUT_SIZE = 0
+# An input size, px, for each of TARGETS, in place of COST_INPUT_SIZE.
+_C.SEARCH.COST_INPUT_SIZES = ()
 _C.SEARCH.COST_NUM_CLASSES = 0
 # File of measured blocks for "latency" (JSON; made if it does not exist), and threads of a call.
 _C.SEARCH.LATENCY_TABLE = ""
@@ -222,8 +226,9 @@ _C.EXPORT = CN()
 _C.EXPORT.FORMATS = ("onnx", "torchscript")
 # Exactly equivalent rewrites that make the ONNX graph faster, names in fpnas.export.REWRITES:
 # "pad_channels" (to multiples of 16, for CPUs with AVX-512), "split_branches" (a convolution for
-# each split), "global_pool" (GlobalAveragePool), "resize_gates" (gates of the map's size; not for a
-# graph that is to be quantised). "auto": those that help on this CPU. (): as PyTorch exports it.
+# each split), "global_pool" (GlobalAveragePool), "resize_gates" (gates of the map's size),
+# "plain_hswish" (Add, Clip and Mul for hard-swish: for accelerators of phones, slower on a CPU).
+# "auto": those that help on this CPU. (): as PyTorch exports it.
 _C.EXPORT.REWRITES = ("auto",)
 # Images a call of the exported network.
 _C.EXPORT.BATCH_SIZE = 1

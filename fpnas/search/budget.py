@@ -60,13 +60,22 @@ def evaluate_cost(cost: Cost, choices: Tensor) -> Tensor:
     return costs
 
 
+def folded(costs: Tensor, target: float, floor: float) -> Tensor:
+    """``costs``, those below ``floor`` mirrored over the band from floor to target.
+
+    What misses the floor by some amount exceeds the target by it, so one rule keeps both.
+    """
+    return torch.where(costs < floor, target + floor - costs, costs)
+
+
 def most_probable_within(
     distribution: ArchitectureDistribution,
     cost: Cost,
     target: float,
     max_candidates: int = 100_000,
+    floor: float = 0.0,
 ) -> BudgetSolution:
-    """The most probable architecture with ``cost <= target``.
+    """The most probable architecture with ``floor <= cost <= target``.
 
     Architectures are enumerated from the most probable downwards; the first within budget is the
     answer, proven. When ``max_candidates`` of them are all too expensive, a penalised local search
@@ -79,7 +88,7 @@ def most_probable_within(
     bound = math.inf
     for choices, log_probs in distribution.descending():
         costs = evaluate_cost(cost, choices)
-        fits = (costs <= target).nonzero()
+        fits = (folded(costs, target, floor) <= target).nonzero()
         if len(fits):
             k = int(fits[0, 0])
             log_prob = float(log_probs[k])
@@ -92,9 +101,11 @@ def most_probable_within(
             break
     found = None
     if candidates < distribution.space.num_architectures:
-        found = _penalised_search(distribution, cost, target)
+        found = _penalised_search(
+            distribution, lambda c: folded(evaluate_cost(cost, c), target, floor), target
+        )
     if found is None:
-        raise _unreachable(target, *cost_range(distribution.space, cost))
+        raise _unreachable(target, floor, *cost_range(distribution.space, cost))
     choices = distribution.choices_of(found[None])[0]
     with torch.no_grad():
         log_prob = float(distribution.log_prob(choices[None]))
@@ -111,7 +122,7 @@ def check_reachable(space: SearchSpace, cost: Cost, target: float) -> None:
     if not (evaluate_cost(cost, probes) <= target).any():
         lowest, highest = cost_range(space, cost)
         if lowest > target:
-            raise _unreachable(target, lowest, highest)
+            raise _unreachable(target, 0.0, lowest, highest)
 
 
 def cost_range(space: SearchSpace, cost: Cost) -> tuple[float, float]:
@@ -210,8 +221,9 @@ def _penalised_search(
     return best
 
 
-def _unreachable(target: float, lowest: float, highest: float) -> BudgetError:
+def _unreachable(target: float, floor: float, lowest: float, highest: float) -> BudgetError:
+    least = f" and of at least {floor:,.6g}" if floor else ""
     return BudgetError(
-        f"No architecture was found within the target cost {target:,.6g}; "
+        f"No architecture was found within the target cost {target:,.6g}{least}; "
         f"costs in this space range from {lowest:,.6g} to {highest:,.6g}."
     )

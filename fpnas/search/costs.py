@@ -1,19 +1,75 @@
-"""What a budget may count: multiply-adds, weights, or measured milliseconds."""
+"""The budgets of a search, and what they may count: multiply-adds, weights or milliseconds."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from fpnas.config import CfgNode
 from fpnas.errors import BudgetError, ConfigError, UserError
 from fpnas.evaluation.latency_table import LatencyTable
-from fpnas.search.budget import Cost, cost_range, evaluate_cost
+from fpnas.search.budget import NUM_PROBES, Cost, cost_range, evaluate_cost
 from fpnas.spaces import NetworkSpace
 from fpnas.utils import comm
 
+logger = logging.getLogger(__name__)
+
 COSTS = ("flops", "params", "latency")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A target, in units of SEARCH.COST, and what it limits.
+
+    Attributes:
+        space: at the input size and number of classes at which costs are counted.
+        cost: ``choices[K, V] -> [K]``.
+    """
+
+    target: float
+    space: NetworkSpace
+    cost: Cost
+
+
+def build_budgets(cfg: CfgNode, space: NetworkSpace) -> tuple[Budget, ...]:
+    """What SEARCH.TARGETS, else SEARCH.TARGET, limits in ``space``. Collective.
+
+    Raises ConfigError on targets that are none, BudgetError on those that nothing meets.
+    """
+    targets = _targets(cfg)
+    spaces = [space.at(size) for size in _input_sizes(cfg, len(targets))]
+    budgets = tuple(map(Budget, targets, spaces, _build_costs(cfg, spaces)))
+    for budget in budgets:
+        check_target(budget.space, cfg.SEARCH.COST, budget.cost, budget.target)
+    return budgets
+
+
+def check_budgets(cfg: CfgNode) -> None:
+    """Raise ConfigError on targets, or input sizes of theirs, that cannot be meant."""
+    _input_sizes(cfg, len(_targets(cfg)))
+
+
+def log_budgets(cfg: CfgNode, budgets: Sequence[Budget]) -> None:
+    """Say how much of the space each budget leaves; warn if the search will hardly meet it."""
+    unit = unit_of(cfg.SEARCH.COST)
+    # A latency has to be measured: take no more samples than the searcher itself will look at.
+    count = NUM_PROBES if cfg.SEARCH.COST == "latency" else 4000
+    choices = budgets[0].space.sample(count, torch.Generator().manual_seed(0))
+    for budget in budgets:
+        share = float((budget.cost(choices) <= budget.target).double().mean())
+        logger.info(
+            "%r; %.1f %% of uniform samples cost at most %.6g %s at %d px",
+            *(budget.space, 100 * share, budget.target, unit, budget.space.input_size),
+        )
+        if share < 0.01:
+            logger.warning(
+                "The target %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
+                "networks ('fpnas analyze --space NAME') would spend the search better.",
+                *(budget.target, unit, budget.space.name),
+            )
 
 
 def build_cost(cfg: CfgNode, space: NetworkSpace) -> Cost:
@@ -23,8 +79,13 @@ def build_cost(cfg: CfgNode, space: NetworkSpace) -> Cost:
     where every block is kept once it was measured. Collective. Raises ConfigError without a table,
     UserError if the table is of another machine.
     """
+    return _build_costs(cfg, [space])[0]
+
+
+def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[Cost]:
+    """A cost for each of ``spaces``; measured ones share a table, and with it the file."""
     if cfg.SEARCH.COST != "latency":
-        return getattr(space, cfg.SEARCH.COST)
+        return [getattr(space, cfg.SEARCH.COST) for space in spaces]
     path = cfg.SEARCH.LATENCY_TABLE
     if not path:
         raise ConfigError(
@@ -33,39 +94,64 @@ def build_cost(cfg: CfgNode, space: NetworkSpace) -> Cost:
         )
     table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
     if comm.get_world_size() == 1:
-        return table.cost(space)
-    # All processes must read equal numbers, so one of them measures the whole space first.
+        return [table.cost(space) for space in spaces]
+    # All processes must read equal numbers, so one of them measures everything first.
     failure = None
     if comm.is_main_process():
         try:
-            table.measure(space)
+            for space in spaces:
+                table.measure(space)
         except UserError as error:
             failure = error
-    failure = comm.broadcast_object(
-        failure
-    )  # an error in one process must not leave others waiting
+    failure = comm.broadcast_object(failure)  # an error must not leave the others waiting
     if failure is not None:
         raise failure
-    return LatencyTable(path, cfg.SEARCH.LATENCY_THREADS).cost(space)
+    table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
+    return [table.cost(space) for space in spaces]
 
 
-def check_targets(space: NetworkSpace, name: str, cost: Cost, targets: Sequence[float]) -> None:
-    """Raise BudgetError, with the reachable range, if no architecture meets one of ``targets``."""
+def check_target(space: NetworkSpace, name: str, cost: Cost, target: float) -> None:
+    """Raise BudgetError, with the reachable range, if no architecture meets ``target``."""
     if name == "latency":
         # Finding the range means measuring much of the space; usually a few probes settle it.
         probes = space.sample(64, torch.Generator().manual_seed(0))
-        if float(evaluate_cost(cost, probes).min()) <= min(targets):
+        if float(evaluate_cost(cost, probes).min()) <= target:
             return
         lowest, highest = cost_range(space, cost)
     else:
         lowest, highest = space.cost_range(name)
-    for target in targets:
-        if target < lowest:
-            raise BudgetError(
-                f"SEARCH.TARGET is {target:.6g} {unit_of(name)}, less than any architecture of "
-                f"{space.name} costs. Reachable at {space.input_size} px and {space.num_classes} "
-                f"classes: {lowest:.6g} to {highest:.6g}."
-            )
+    if target < lowest:
+        raise BudgetError(
+            f"SEARCH.TARGET is {target:.6g} {unit_of(name)}, less than any architecture of "
+            f"{space.name} costs. Reachable at {space.input_size} px and {space.num_classes} "
+            f"classes: {lowest:.6g} to {highest:.6g}."
+        )
+
+
+def _targets(cfg: CfgNode) -> tuple[float, ...]:
+    """SEARCH.TARGETS, else SEARCH.TARGET alone."""
+    try:
+        targets = tuple(float(target) for target in cfg.SEARCH.TARGETS) or (cfg.SEARCH.TARGET,)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"SEARCH.TARGETS must be a list of numbers, found {cfg.SEARCH.TARGETS}."
+        ) from None
+    if len({short_target(cfg.SEARCH.COST, target) for target in targets}) < len(targets):
+        raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
+    return targets
+
+
+def _input_sizes(cfg: CfgNode, count: int) -> list[int]:
+    """The input size, px, at which each of ``count`` targets is counted."""
+    sizes = list(cfg.SEARCH.COST_INPUT_SIZES)
+    if not sizes:
+        return [cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE] * count
+    if len(sizes) != count or any(type(size) is not int or size < 1 for size in sizes):
+        raise ConfigError(
+            "SEARCH.COST_INPUT_SIZES must be empty or give a whole number of px for each of "
+            f"{count} targets, found {sizes}."
+        )
+    return sizes
 
 
 def unit_of(name: str) -> str:

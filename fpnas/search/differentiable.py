@@ -41,13 +41,24 @@ class RelaxedSearcher(ArchitectureSearcher):
         cost: Cost,
         target: float,
         *,
+        floor: float = 0.0,
         beta: float = 0.3,
         lr: float = 0.016,
         seed: int = 0,
     ) -> None:
-        """Arguments as in :class:`ArchitectureSearcher`; ``cost`` is a sum over blocks."""
+        """Arguments as in :class:`ArchitectureSearcher`; ``cost`` is a sum over blocks.
+
+        ``floor`` only limits the result: the expected cost is not held above it.
+        """
         super().__init__(
-            space, cost, target, distribution="factorized", beta=beta, lr=lr, seed=seed
+            space,
+            cost,
+            target,
+            floor=floor,
+            distribution="factorized",
+            beta=beta,
+            lr=lr,
+            seed=seed,
         )
         self._expected = ExpectedCost(space, cost)
 

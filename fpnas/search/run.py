@@ -27,13 +27,19 @@ from fpnas.engine import (
     PeriodicWriter,
     default_setup,
 )
-from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SHARING, SuperNet, recalibrate_bn
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.report import write_search_report
-from fpnas.search.budget import NUM_PROBES, Cost
-from fpnas.search.costs import COSTS, build_cost, check_targets, short_target, unit_of
+from fpnas.search.costs import (
+    COSTS,
+    Budget,
+    build_budgets,
+    check_budgets,
+    log_budgets,
+    short_target,
+    unit_of,
+)
 from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
 from fpnas.search.estimator import get_estimator
 from fpnas.search.result import SearchResult
@@ -78,16 +84,16 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     resume = resume and Path(cfg.OUTPUT_DIR).is_dir()
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     default_setup(cfg, argparse.Namespace(resume=resume))
-    _log_budget(setup)
+    log_budgets(cfg, setup.budgets)
     trainer.train(trainer.steps_done, setup.max_iter)
     results = [searcher.result(cfg.SEARCH.TOP_M) for searcher in trainer.searchers]
-    for result in results:
+    for result, budget in zip(results, setup.budgets, strict=True):
         logger.info(
             "Found an architecture of %.4g %s (target %.4g) with %d samples",
             *(result.cost, unit_of(cfg.SEARCH.COST), result.target, result.num_samples),
         )
         if comm.is_main_process():
-            _write_result(setup, result)
+            _write_result(setup, result, budget.space)
     comm.synchronize()
     return results
 
@@ -97,9 +103,7 @@ class SearchSetup:
     """What a search needs from its config and its data; making it writes nothing."""
 
     cfg: CfgNode
-    space: NetworkSpace
-    cost: Cost
-    targets: tuple[float, ...]
+    budgets: tuple[Budget, ...]
     num_classes: int
     sampling: Sampling
     train_loader: TrainLoader
@@ -111,25 +115,20 @@ class SearchSetup:
     def from_cfg(cls, cfg: CfgNode) -> SearchSetup:
         """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
         _check_config(cfg)
-        targets = _targets(cfg)
+        check_budgets(cfg)
         space, sampling = get_space(cfg.SEARCH.SPACE), _build_sampling(cfg)
         images = build_dataset(cfg, "train")
         num_classes = len(images.classes)
-        space = space.at(
-            cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE,
-            cfg.SEARCH.COST_NUM_CLASSES or num_classes,
+        budgets = build_budgets(
+            cfg, space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or num_classes)
         )
-        cost = build_cost(cfg, space)
-        check_targets(space, cfg.SEARCH.COST, cost, targets)
         halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
         ranks = (comm.get_rank(), comm.get_world_size())
         train_loader = TrainLoader(train_half, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *ranks)
         return cls(
             cfg=cfg,
-            space=space,
-            cost=cost,
-            targets=targets,
+            budgets=budgets,
             num_classes=num_classes,
             sampling=sampling,
             train_loader=train_loader,
@@ -139,6 +138,11 @@ class SearchSetup:
             val_images=TestLoader(val_half, cfg, cfg.TEST.BATCH_SIZE, *ranks),
             max_iter=cfg.SOLVER.EPOCHS * len(train_loader),
         )
+
+    @property
+    def space(self) -> NetworkSpace:
+        """What is searched; costs are counted as for the first budget."""
+        return self.budgets[0].space
 
     def iterations(self, epochs: float) -> int:
         """Steps in so many epochs."""
@@ -156,7 +160,7 @@ class SearchSetup:
     def folder(self, target: float) -> Path:
         """Where the result for ``target`` is written."""
         output_dir = Path(self.cfg.OUTPUT_DIR)
-        return output_dir if len(self.targets) == 1 else output_dir / f"target-{self.short(target)}"
+        return output_dir if len(self.budgets) == 1 else output_dir / f"target-{self.short(target)}"
 
     def short(self, target: float) -> str:
         """``target`` in names of files and architectures."""
@@ -181,6 +185,7 @@ def _check_config(cfg: CfgNode) -> None:
         ),
         ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
         ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
+        ("FLOOR", 0 <= search.FLOOR < 1, "at least 0, below 1"),
         ("BETA", search.BETA >= 0, "at least 0"),
         ("LIKELIHOOD_SCALE", search.LIKELIHOOD_SCALE > 0, "above 0"),
         ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
@@ -190,39 +195,6 @@ def _check_config(cfg: CfgNode) -> None:
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
     ):
         check_value(f"SEARCH.{key}", search[key], is_valid, valid)
-
-
-def _targets(cfg: CfgNode) -> tuple[float, ...]:
-    """SEARCH.TARGETS, else SEARCH.TARGET alone."""
-    try:
-        targets = tuple(float(target) for target in cfg.SEARCH.TARGETS) or (cfg.SEARCH.TARGET,)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"SEARCH.TARGETS must be a list of numbers, found {cfg.SEARCH.TARGETS}."
-        ) from None
-    if len({short_target(cfg.SEARCH.COST, target) for target in targets}) < len(targets):
-        raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
-    return targets
-
-
-def _log_budget(setup: SearchSetup) -> None:
-    """Say how much of the space a budget leaves; warn if the search will hardly meet it."""
-    unit = unit_of(setup.cfg.SEARCH.COST)
-    # A latency has to be measured: take no more samples than the searcher itself will look at.
-    count = NUM_PROBES if setup.cfg.SEARCH.COST == "latency" else 4000
-    costs = setup.cost(setup.space.sample(count, torch.Generator().manual_seed(0)))
-    for target in setup.targets:
-        share = float((costs <= target).double().mean())
-        logger.info(
-            "%r; %.1f %% of uniform samples cost at most %.6g %s",
-            *(setup.space, 100 * share, target, unit),
-        )
-        if share < 0.01:
-            logger.warning(
-                "The target %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
-                "networks ('fpnas analyze --space NAME') would spend the search better.",
-                *(target, unit, setup.space.name),
-            )
 
 
 def _build_sampling(cfg: CfgNode) -> Sampling:
@@ -246,9 +218,10 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
     )
     searchers = [
         ArchitectureSearcher(
-            setup.space,
-            setup.cost,
-            target,
+            budget.space,
+            budget.cost,
+            budget.target,
+            floor=cfg.SEARCH.FLOOR,
             estimator=cfg.SEARCH.ESTIMATOR,
             sampling=setup.sampling,
             distribution=_FIRST_DISTRIBUTION[cfg.SEARCH.DISTRIBUTION],
@@ -256,7 +229,7 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
             lr=cfg.SEARCH.ALPHA_LR,
             seed=cfg.SEED + number,
         )
-        for number, target in enumerate(setup.targets)
+        for number, budget in enumerate(setup.budgets)
     ]
     is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
     return SearchTrainer(
@@ -282,14 +255,15 @@ def _differentiable_trainer(setup: SearchSetup) -> DifferentiableTrainer:
         supernet = supernet.to(memory_format=torch.channels_last)
     searchers = [
         RelaxedSearcher(
-            setup.space,
-            setup.cost,
-            target,
+            budget.space,
+            budget.cost,
+            budget.target,
+            floor=cfg.SEARCH.FLOOR,
             beta=cfg.SEARCH.BETA,
             lr=cfg.SEARCH.ALPHA_LR,
             seed=cfg.SEED + number,
         )
-        for number, target in enumerate(setup.targets)
+        for number, budget in enumerate(setup.budgets)
     ]
     return DifferentiableTrainer(
         supernet,
@@ -350,14 +324,14 @@ def _build_hooks(
     ]
 
 
-def _write_result(setup: SearchSetup, result: SearchResult) -> None:
+def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace) -> None:
     folder = setup.folder(result.target)
     if folder != Path(setup.cfg.OUTPUT_DIR):
         folder.mkdir(exist_ok=True)
         _copy_metrics(setup, result.target)
     result.save(folder / "search_result.pth")
-    name = f"{setup.space.name}-{setup.short(result.target)}".lower()
-    setup.space.architecture(result.choices, name).save(folder / "architecture.yaml")
+    name = f"{space.name}-{setup.short(result.target)}".lower()
+    space.architecture(result.choices, name).save(folder / "architecture.yaml")
     report = write_search_report(folder)
     logger.info("Architecture: %s. Report: %s", folder / "architecture.yaml", report)
 

@@ -21,6 +21,7 @@ from fpnas.search.budget import (
     Cost,
     check_reachable,
     evaluate_cost,
+    folded,
     most_probable_within,
 )
 from fpnas.search.distribution import (
@@ -76,6 +77,8 @@ class ArchitectureSearcher:
         space: what is searched.
         cost: ``cost(choices[K, V]) -> [K]``, positive, same units as ``target``. None: no cost.
         target: the budget, an upper limit of the returned architecture's cost. None: no limit.
+        floor: share of the target, a lower limit of that cost. What costs less counts, for redraws
+            and for the penalty, as exceeding the target by what it lacks.
         estimator: "paper", "budgeted" or an :class:`~fpnas.search.estimator.Estimator`.
         sampling: number of samples a step. None: :func:`default_sampling`.
         distribution: "joint" or "factorized" (see :meth:`convert_to_joint`).
@@ -92,6 +95,7 @@ class ArchitectureSearcher:
         cost: Cost | None = None,
         target: float | None = None,
         *,
+        floor: float = 0.0,
         estimator: str | Estimator = "budgeted",
         sampling: Sampling | None = None,
         distribution: str = "factorized",
@@ -101,6 +105,8 @@ class ArchitectureSearcher:
     ) -> None:
         if target is not None and cost is None:
             raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
+        if not 0 <= floor < 1 or (floor and target is None):
+            raise UserError(f"A floor is a share of a target, at least 0, below 1; found {floor}.")
         if beta < 0 or lr <= 0:
             raise UserError(f"Needs beta >= 0 and lr > 0, found beta={beta} and lr={lr}.")
         if distribution not in DISTRIBUTIONS:
@@ -110,6 +116,7 @@ class ArchitectureSearcher:
             )
         self.space = space
         self.target = math.inf if target is None else float(target)
+        self.floor = floor
         self.estimator = get_estimator(estimator)
         self.sampling = default_sampling(space) if sampling is None else sampling
         self.beta = beta
@@ -121,6 +128,8 @@ class ArchitectureSearcher:
         self._generator = torch.Generator().manual_seed(seed)
         self._draw: _Draw | None = None
         self._set_distribution(DISTRIBUTIONS[distribution](space))
+        if floor:
+            self.within_budget()  # raises now, not after the search, if the band is empty
 
     @property
     def iteration(self) -> int:
@@ -148,10 +157,10 @@ class ArchitectureSearcher:
             "expected_cost": float(costs.mean()),
             "mode_cost": float(mode_cost),
         }
-        scalars["redraws"] = self._redraw_over_target(choices, costs)
+        scalars["redraws"] = self._redraw_outside_budget(choices, costs)
         scalars["sampled_cost"] = float(costs.mean())
         scalars["over_target"] = int((costs > self.target).sum())
-        self._draw = _Draw(choices, hinge_cost(costs, self.target), scalars)
+        self._draw = _Draw(choices, hinge_cost(self._folded(costs), self.target), scalars)
         return choices.clone()
 
     def tell(self, choices: Tensor, log_likelihoods: Tensor) -> dict[str, float]:
@@ -198,7 +207,8 @@ class ArchitectureSearcher:
 
     def within_budget(self) -> BudgetSolution:
         """The most probable architecture within budget. Raises BudgetError if there is none."""
-        return most_probable_within(self.distribution, self._cost, self.target)
+        floor = self.floor * self.target if self.floor else 0.0
+        return most_probable_within(self.distribution, self._cost, self.target, floor=floor)
 
     def result(self, top_m: int = 5) -> SearchResult:
         """What was found so far, with the ``top_m`` most probable architectures and their costs."""
@@ -270,11 +280,14 @@ class ArchitectureSearcher:
         self.distribution = distribution
         self._optimizer = torch.optim.Adam(distribution.parameters(), lr=self.lr)
 
-    def _redraw_over_target(self, choices: Tensor, costs: Tensor) -> int:
-        """Replace, in place, what is over the target by new draws; returns how many were made."""
+    def _folded(self, costs: Tensor) -> Tensor:
+        return folded(costs, self.target, self.floor * self.target) if self.floor else costs
+
+    def _redraw_outside_budget(self, choices: Tensor, costs: Tensor) -> int:
+        """Replace, in place, what is outside the budget by new draws; returns how many."""
         redraws = 0
         for _ in range(self.estimator.max_redraws):
-            over = (costs > self.target).nonzero()[:, 0]
+            over = (self._folded(costs) > self.target).nonzero()[:, 0]
             if not len(over):
                 break
             choices[over] = self.distribution.sample(len(over), self._generator)

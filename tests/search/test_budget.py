@@ -39,6 +39,22 @@ def test_is_brute_force(space, kind, seed, target):
     assert solution.log_prob == pytest.approx(float(log_probs.max()), abs=1e-12)
 
 
+@given(small_spaces(), st.integers(0, 999), st.integers(1, 30), st.floats(0.5, 1.0))
+def test_a_floor_is_brute_force(space, seed, target, share):
+    distribution = randomised(KINDS[0](space), seed)
+    choices = all_choices(space)
+    costs = lumpy_cost(choices)
+    outside = (costs > target) | (costs < share * target)
+    if outside.all():
+        with pytest.raises(BudgetError, match="and of at least"):
+            most_probable_within(distribution, lumpy_cost, target, floor=share * target)
+        return
+    solution = most_probable_within(distribution, lumpy_cost, target, floor=share * target)
+    assert solution.proven and share * target <= solution.cost <= target
+    log_probs = distribution.log_prob(choices).detach().masked_fill(outside, -math.inf)
+    assert solution.log_prob == pytest.approx(float(log_probs.max()), abs=1e-12)
+
+
 def additive_case():
     """10^8 architectures whose likely ones are all too expensive."""
     space = SearchSpace.from_variables("wide", [[list(range(10))]] * 8)
@@ -46,6 +62,15 @@ def additive_case():
     with torch.no_grad():
         distribution.logits.copy_(torch.arange(10.0).expand(8, 10) * 0.3)
     return space, distribution, lambda choices: choices.sum(dim=1) + 1
+
+
+def test_without_proof_keeps_the_floor():
+    _, distribution, cost = additive_case()
+    with torch.no_grad():
+        distribution.logits.neg_()  # now the likely ones are all too cheap
+    solution = most_probable_within(distribution, cost, 60.0, max_candidates=500, floor=57.0)
+    assert not solution.proven
+    assert 57 <= solution.cost <= 60
 
 
 def test_without_proof_states_a_bound_and_keeps_the_budget():

@@ -151,6 +151,8 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SEARCH__TARGETS": "[5e5, 10]"}, BudgetError, "SEARCH.TARGET is 10 flops"),
         ({"SEARCH__TARGETS": "[5e5, 5e5]"}, ConfigError, "must differ"),
         ({"SEARCH__TARGETS": "['many']"}, ConfigError, "list of numbers"),
+        ({"SEARCH__COST_INPUT_SIZES": "[8, 16]"}, ConfigError, "each of 1 targets, found .8, 16."),
+        ({"SEARCH__FLOOR": 1.0}, ConfigError, "SEARCH.FLOOR"),
         ({"SEARCH__COST": "latency"}, ConfigError, "SEARCH.LATENCY_TABLE"),
         ({"SEARCH__COST": "flop"}, ConfigError, "Did you mean 'flops'"),
         ({"SEARCH__DISTRIBUTION": "joined"}, ConfigError, "SEARCH.DISTRIBUTION.*joint"),
@@ -215,6 +217,21 @@ def test_several_targets_from_one_supernet(tmp_path: Path) -> None:
         assert sum("loss" in row for row in rows) == 4
         assert "mode_top1" in rows[-1]
         assert (tmp_path / name / "report.html").exists()
+
+
+def test_targets_count_at_their_own_input_sizes(tmp_path: Path) -> None:
+    cfg = make_cfg(
+        tmp_path,
+        SEARCH__TARGETS="[3e5, 1.2e6]",
+        SEARCH__COST_INPUT_SIZES="[8, 16]",
+        SEARCH__FLOOR=0.8,
+    )
+    results = search_run.run_search(cfg)
+    for result, name, size in zip(results, ("0.3M", "1.2M"), (8, 16), strict=True):
+        arch = Architecture.load(tmp_path / f"target-{name}" / "architecture.yaml")
+        assert arch.input_size == size
+        assert arch.flops() == result.cost
+        assert 0.8 * result.target <= result.cost <= result.target
 
 
 class FlopsAsLatency:

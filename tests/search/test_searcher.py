@@ -229,6 +229,26 @@ def test_result_is_within_budget_and_says_so(caplog):
     assert torch.equal(result.distribution.logits, logits)
 
 
+def test_a_floor_draws_and_returns_what_uses_the_budget():
+    plain, floored = searcher(estimator="budgeted"), searcher(estimator="budgeted", floor=0.8)
+    drawn = [cost(search.ask(200)) for search in (plain, floored)]
+    assert (drawn[0] < 0.8 * TARGET).float().mean() > 0.2
+    assert (drawn[1] < 0.8 * TARGET).float().mean() < 0.02 and (drawn[1] <= TARGET).all()
+    floored.discard()
+    steps(floored, 20)
+    assert 0.8 * TARGET <= floored.result().cost <= TARGET
+
+
+def test_an_empty_band_is_refused_before_the_search():
+    with pytest.raises(BudgetError, match="of at least 9.9"):
+        ArchitectureSearcher(SPACE, lambda c: 3.0 * cost(c), 10.0, floor=0.99)
+    for floor in (-0.1, 1.0):
+        with pytest.raises(UserError, match="floor is a share"):
+            searcher(floor=floor)
+    with pytest.raises(UserError, match="floor is a share"):
+        ArchitectureSearcher(SPACE, cost, floor=0.5)
+
+
 def test_without_cost_the_mode_is_returned():
     search = ArchitectureSearcher(SPACE, lr=0.05)
     steps(search, 30)
