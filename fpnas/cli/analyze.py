@@ -2,7 +2,7 @@
 
   fpnas analyze --space FBNetV2-F
   fpnas analyze --arch architecture.yaml
-  fpnas analyze --config-file search/FBNetV2-F_60M.yaml
+  fpnas analyze --config-file search/ImageNet100-S1.yaml
 
 A space: its choices, its number of architectures, and its cost, with the paper's figures beside
 ours. An architecture: its layers with shapes and cost. FLOPs are multiply-adds of convolutions and

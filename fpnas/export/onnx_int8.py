@@ -51,7 +51,7 @@ def export(source: ExportSource, path: Path) -> str:
         quantizer = _Quantizer(source, Path(folder), path)
         quantizer.run()
         speed = quantizer.speed(source.example[:1].numpy())
-    _copy_metadata(source, path)
+    _finish(source, path)
     if speed < 1:
         return f"slower than the float32 file on this CPU, {speed:.2f} times its speed"
     return f"{speed:.2f} times the speed of the float32 file on this CPU"
@@ -194,10 +194,13 @@ def _changed(path: Path, target: Path) -> Iterator[ModelProto]:
     onnx.save(proto, target)
 
 
-def _copy_metadata(source: ExportSource, path: Path) -> None:
+def _finish(source: ExportSource, path: Path) -> None:
     import onnx as onnx_format
 
+    from fpnas.export import int8_forms
+
     proto = onnx_format.load(str(path))
+    int8_forms.shorten_names(proto)
     onnx_format.helper.set_model_props(proto, dict(source.metadata))
     onnx_format.checker.check_model(proto, full_check=True)
     onnx_format.save(proto, str(path))

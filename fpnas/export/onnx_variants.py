@@ -11,9 +11,11 @@ from fpnas.export.source import ExportSource
 def export_fp16(source: ExportSource, path: Path) -> None:
     """Write ``path`` with weights and activations in float16; input and output stay as they are."""
     import onnx as onnx_format
+    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     half = convert_float_to_float16(onnx.float_graph(source), keep_io_types=True)
+    ONNXModel(half).topological_sort()  # its casts stand at the end
     onnx_format.checker.check_model(half, full_check=True)
     onnx.save(half, path)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import warnings
 from dataclasses import replace
@@ -159,6 +160,23 @@ def test_export_is_silent(tmp_path, images, capfd):
     assert report.status == "ok"
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_formats_of_onnx_share_one_graph(tmp_path, images, monkeypatch, caplog):
+    calls = []
+    make = onnx_format.make_graph
+    monkeypatch.setattr(
+        onnx_format, "make_graph", lambda source, outputs: calls.append(1) or make(source, outputs)
+    )
+    with caplog.at_level(logging.WARNING):
+        reports = export(tiny_net(), tmp_path, ["onnx", "onnx-fp16", "ort"], images)
+    assert [report.status for report in reports] == ["ok"] * 3
+    assert len(calls) == 1
+    assert "training mode" not in caplog.text
+    half = onnx.load(tmp_path / "model.fp16.onnx").graph
+    types = {tensor.data_type for tensor in half.initializer if len(tensor.dims) == 4}
+    assert types == {onnx.TensorProto.FLOAT16}
+    assert half.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
 # Damaged files ------------------------------------------------------------------------------------

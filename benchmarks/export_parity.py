@@ -1,0 +1,112 @@
+"""Do exported files compute what PyTorch computes? Every network of the zoo, on real photos.
+
+    python benchmarks/export_parity.py PHOTOS
+
+exports each network of ``fpnas zoo list`` to ONNX and TorchScript as ``fpnas export`` does it, at
+its own input size, and runs the files on ``--images`` photos. PHOTOS is a folder as
+imagenet_sample.py takes it. Where no weights are published, weights are random, BatchNorms have
+spread parameters and statistics of the photos, so that outputs depend on the image.
+
+Prints the largest relative error of the logits and the share of photos with the same top-1. Exit
+code 1 if a file deviates by more than 1e-4 or on any photo's top-1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from imagenet_sample import list_photos, load
+from tabulate import tabulate
+from torch import Tensor, nn
+
+from fpnas import model_zoo
+from fpnas.data import Preprocessing
+from fpnas.errors import UserError
+from fpnas.export import ExportReport, export_model
+from fpnas.modeling import SearchedNet
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def check(name: str, photos: Sequence[tuple[Path, int]], formats: Sequence[str]) -> list[list]:
+    """One row a format: network, weights, px, format, status, largest error, agreement, seconds."""
+    start = time.process_time()
+    info = model_zoo.info(name)
+    published = info.record is not None
+    size = info.record.input_size if published else info.arch.input_size
+    preprocessing = (
+        info.record.preprocessing
+        if published
+        else Preprocessing(size, 0.875, "bicubic", **_IMAGENET)
+    )
+    images, _ = load(photos, preprocessing)
+    torch.manual_seed(0)
+    model = model_zoo.get(name, pretrained=published).eval()
+    if not published:
+        enliven(model, images)
+    with tempfile.TemporaryDirectory() as folder:
+        reports = export_model(model, folder, formats, size, images, warmup=0, runs=1)
+    seconds = time.process_time() - start
+    weights = "published" if published else "random"
+    return [[name, weights, size, *_cells(report), seconds] for report in reports]
+
+
+def enliven(network: SearchedNet, images: Tensor) -> None:
+    """Spread the BatchNorms' parameters and let their statistics be those of ``images``."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 2.0)
+        nn.init.normal_(norm.bias, std=0.5)
+        norm.momentum = None  # the average over what it has seen
+    with torch.no_grad():
+        network.train()(images)
+    network.eval()
+
+
+def _cells(report: ExportReport) -> list:
+    status = report.status if report.status == "ok" else f"{report.status}: {report.message}"
+    return [report.format, status, report.max_rel_error, report.top1_agreement]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path, metavar="PHOTOS")
+    parser.add_argument("--model", nargs="+", help="names of 'fpnas zoo list'; default: all")
+    parser.add_argument("--formats", nargs="+", default=["onnx", "torchscript"])
+    parser.add_argument("--images", type=int, default=20, help="photos, spread over the folder")
+    args = parser.parse_args(argv)
+    logging.getLogger("fpnas").setLevel(logging.ERROR)
+    rows = []
+    try:
+        photos = list_photos(args.photos)
+        spread = photos[:: max(len(photos) // args.images, 1)][: args.images]
+        for name in args.model or model_zoo.list_models():
+            rows += check(name, spread, args.formats)
+            print(*rows[-1], file=sys.stderr, flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    headers = [
+        "network",
+        "weights",
+        "px",
+        "format",
+        "status",
+        "largest rel. error",
+        "same top-1, %",
+    ]
+    print(tabulate(rows, [*headers, "CPU s"], floatfmt=("",) * 5 + (".1e", ".1f", ".0f")))
+    return 0 if all(row[4] == "ok" for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
