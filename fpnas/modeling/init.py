@@ -15,7 +15,9 @@ def init_weights(module: nn.Module) -> nn.Module:
     """Initialise every layer inside ``module`` in place and return it.
 
     Convolutions: normal with variance 2 / fan-out, where the fan-out of a grouped convolution is
-    that of one group. Linear layers: uniform within 1 / sqrt(outputs). Both as in EfficientNet.
+    that of one group. Linear layers: uniform within 1 / sqrt(max(inputs, outputs)), which keeps the
+    first logits small however few classes there are. Both as in EfficientNet, whose linear layers,
+    of 1000 classes, have about as many inputs as outputs.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -23,7 +25,7 @@ def init_weights(module: nn.Module) -> nn.Module:
             fan_out = area * layer.out_channels // layer.groups
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / fan_out))
         elif isinstance(layer, nn.Linear):
-            bound = 1.0 / math.sqrt(layer.out_features)
+            bound = 1.0 / math.sqrt(max(layer.in_features, layer.out_features))
             nn.init.uniform_(layer.weight, -bound, bound)
         else:
             continue
