@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fpnas.engine import check_finite
-from fpnas.modeling import SuperNet
+from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.supernet_trainer import Batch, BatchSource, SupernetTrainer
 from fpnas.solver.shared_sgd import SharedSGD
@@ -80,23 +80,24 @@ class SearchTrainer(SupernetTrainer):
         searcher = self.searcher
         batch, data_time = self._next(self._train_batches)
         choices = searcher.ask()
-        loss = self._update_weights(choices, batch)
+        networks = [self.supernet.bind(row) for row in choices]
+        loss = self._update_weights(networks, batch)
         if self.warming_up:
             scalars = searcher.discard()
         else:
             batch, val_data_time = self._next(self._val_batches)
             data_time += val_data_time
-            scalars = searcher.tell(choices, self._log_likelihoods(choices, batch))
+            scalars = searcher.tell(choices, self._log_likelihoods(networks, batch))
             scalars["val_loss"] = -scalars.pop("log_likelihood") / self._likelihood_scale
         self.storage.put_scalars(loss=loss, data_time=data_time, target=searcher.target, **scalars)
 
-    def _update_weights(self, choices: Tensor, batch: Batch) -> Tensor:
-        """One step of omega on the mean loss of the architectures ``choices[K, V]``; that loss."""
+    def _update_weights(self, networks: Sequence[SearchedNet], batch: Batch) -> Tensor:
+        """One step of omega on the mean loss of the sampled ``networks``; that loss."""
         images, labels = batch
         losses = []
-        for row in choices:
-            loss = self._loss(images, labels, row)
-            (loss / len(choices)).backward()
+        for network in networks:
+            loss = self._loss(network, images, labels)
+            (loss / len(networks)).backward()
             losses.append(loss.detach())
         mean_loss = comm.all_reduce_mean(torch.stack(losses).mean())
         check_finite(mean_loss, self.iter)
@@ -115,17 +116,17 @@ class SearchTrainer(SupernetTrainer):
             _clip(grads, self._clip_grad_norm)
 
     @torch.no_grad()
-    def _log_likelihoods(self, choices: Tensor, batch: Batch) -> Tensor:
-        """Scaled log-likelihood of the validation batch for each of ``choices[K, V]``, ``[K]``."""
+    def _log_likelihoods(self, networks: Sequence[SearchedNet], batch: Batch) -> Tensor:
+        """Scaled log-likelihood of the validation batch for each of the K ``networks``, ``[K]``."""
         images, labels = batch
-        losses = torch.stack([self._loss(images, labels, row) for row in choices])
+        losses = torch.stack([self._loss(network, images, labels) for network in networks])
         losses = comm.all_reduce_mean(losses)
         check_finite(losses.sum(), self.iter, "validation loss")
         return -self._likelihood_scale * losses
 
-    def _loss(self, images: Tensor, labels: Tensor, choices: Tensor) -> Tensor:
+    def _loss(self, network: SearchedNet, images: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._amp):
-            logits = self.supernet(images, choices)
+            logits = network(images)
         return F.cross_entropy(logits.float(), labels)
 
 

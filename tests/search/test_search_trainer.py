@@ -98,7 +98,7 @@ def test_weights_follow_the_mean_gradient_of_the_samples() -> None:
     decay = 1e-3 * networks[0].head.fc.weight.detach()
     weight = networks[0].head.fc.weight.detach() - 0.05 * (expected + decay)
 
-    mean_loss = trainer._update_weights(choices, batch)
+    mean_loss = trainer._update_weights([trainer.supernet.bind(row) for row in choices], batch)
 
     torch.testing.assert_close(mean_loss, torch.stack(losses).mean().detach())
     updated = trainer.supernet.extract(choices[0]).head.fc.weight
@@ -113,7 +113,9 @@ def test_likelihoods_leave_no_gradient_and_use_batch_statistics() -> None:
     for row in choices:
         network = trainer.supernet.extract(row).train()
         expected.append(-20.0 * F.cross_entropy(network(images), labels).detach())
-    found = trainer._log_likelihoods(choices, (images, labels))
+    bound = [trainer.supernet.bind(row) for row in choices]
+    trainer.supernet.store.clear_gradients()  # as after the update of the weights
+    found = trainer._log_likelihoods(bound, (images, labels))
     torch.testing.assert_close(found, torch.stack(expected))
     assert trainer.supernet.store.touched() == []
 
@@ -123,7 +125,8 @@ def test_gradient_norm_is_clipped() -> None:
     before = {name: w.detach().clone() for name, w in trainer.supernet.store.named_weights()}
     for group in trainer.optimizer.param_groups:
         group["weight_decay"] = 0.0
-    trainer._update_weights(torch.tensor([[1, 1, 1, 1]]), next(Batches(1).iterate()))
+    network = trainer.supernet.bind(torch.tensor([1, 1, 1, 1]))
+    trainer._update_weights([network], next(Batches(1).iterate()))
     moved = torch.cat(
         [(w.detach() - before[n]).flatten() for n, w in trainer.supernet.store.named_weights()]
     )
