@@ -23,6 +23,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from benchmark_config import config_from
 from speed_lib.rounds import CPU_ONE_THREAD, interleave, ratios
 from tabulate import tabulate
 from torch import Tensor
@@ -30,7 +31,7 @@ from units import stored
 
 from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
-from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.config import CfgNode
 from fpnas.data import TestLoader, build_dataset
 from fpnas.errors import UserError
 from fpnas.export import EXPORT_FORMATS, ExportFormat, export_model, onnx, onnx_int8
@@ -74,17 +75,18 @@ def network_of(form: str, stages: Sequence[tuple], size: int, stem_stride: int) 
 
 def config(args: argparse.Namespace, form: str) -> CfgNode:
     """Of the training, in a folder of its own."""
-    cfg = get_cfg()
-    cfg.merge_from_file(find_config(f"quick/{'train_folder' if args.data else 'train'}.yaml"))
     folder = args.output_dir / form
-    arch = network_of(form, SMALL, cfg.DATA.INPUT_SIZE, 1)
+    overrides = {
+        "DATA.ROOT": args.data or "",
+        "OUTPUT_DIR": folder / "train",
+        "MODEL.ARCH": folder / "form.yaml",
+        "SOLVER.EPOCHS": args.epochs,
+        "LOG.TENSORBOARD": False,
+    }
+    cfg = config_from(f"quick/{'train_folder' if args.data else 'train'}.yaml", overrides)
     folder.mkdir(parents=True, exist_ok=True)
+    arch = network_of(form, SMALL, cfg.DATA.INPUT_SIZE, 1)
     (folder / "form.yaml").write_text(arch.to_yaml())
-    cfg.DATA.ROOT = str(args.data or "")
-    cfg.OUTPUT_DIR = str(folder / "train")
-    cfg.MODEL.ARCH = str(folder / "form.yaml")
-    cfg.SOLVER.EPOCHS = args.epochs
-    cfg.LOG.TENSORBOARD = False
     return cfg
 
 
