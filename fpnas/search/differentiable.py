@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fpnas.data.batch_source import BatchSource
 from fpnas.engine import check_finite
 from fpnas.errors import UserError
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.search.budget import Cost
 from fpnas.search.expected_cost import ExpectedCost
 from fpnas.search.searcher import ArchitectureSearcher
-from fpnas.search.supernet_trainer import BatchSource, SupernetTrainer
+from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.spaces import NetworkSpace
 from fpnas.utils import comm
 

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fpnas.data.batch_source import BatchSource
 from fpnas.engine import TrainerBase
 from fpnas.modeling import SuperNet
 from fpnas.search.searcher import ArchitectureSearcher
 
 # Images [N, 3, H, W] and labels [N].
 Batch = tuple[Tensor, Tensor]
-
-
-class BatchSource(Protocol):
-    """Endless batches that can start anywhere, such as :class:`fpnas.data.TrainLoader`."""
-
-    def iterate(self, start_iteration: int = 0) -> Iterator[Batch]:
-        """Batches ``start_iteration``, ``start_iteration + 1``, ... without end."""
 
 
 class SupernetTrainer(TrainerBase):

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fpnas.data.batch_source import BatchSource
 from fpnas.engine import check_finite
 from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search.searcher import ArchitectureSearcher
-from fpnas.search.supernet_trainer import Batch, BatchSource, SupernetTrainer
+from fpnas.search.supernet_trainer import Batch, SupernetTrainer
 from fpnas.solver.shared_sgd import SharedSGD
 from fpnas.utils import comm
 

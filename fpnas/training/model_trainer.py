@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from fpnas.data.batch_source import BatchSource
 from fpnas.engine import TrainerBase, check_finite
-
-
-class BatchSource(Protocol):
-    """Endless batches that can start anywhere, such as :class:`fpnas.data.TrainLoader`."""
-
-    def iterate(self, start_iteration: int = 0) -> Iterator[Any]:
-        """Batches ``start_iteration``, ``start_iteration + 1``, ... without end."""
 
 
 class ModelTrainer(TrainerBase):

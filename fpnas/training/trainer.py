@@ -11,8 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from fpnas.data.batch_source import BatchSource
 from fpnas.solver import ClassificationLoss
-from fpnas.training.model_trainer import BatchSource, ModelTrainer
+from fpnas.training.model_trainer import ModelTrainer
 from fpnas.utils import comm
 
 # "train_top1" is an average over about this many steps.
