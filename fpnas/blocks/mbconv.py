@@ -101,10 +101,15 @@ class MBConvSpec(BlockSpec):
     def weight_group(self, parameter: str, sharing: str) -> str:
         """Kernel sizes and numbers of splits have weights of their own, activations do not.
 
-        With ``sharing="pointwise"`` the 1x1 convolutions belong to all choices of the block.
+        With ``sharing="pointwise"`` the 1x1 convolutions belong to all choices of the block. With
+        "all" a small kernel is, moreover, the centre of the largest one, and the depthwise
+        convolution is the same with and without Squeeze-Excite; more splits have their own.
         """
-        if sharing == "pointwise" and parameter.startswith(("expand.", "project.")):
+        if sharing != "paper" and parameter.startswith(("expand.", "project.")):
             return "shared"
+        if sharing == "all":
+            is_depthwise = parameter.startswith("depthwise.")
+            return f"splits{max(self.splits, 1) if is_depthwise else self.splits}"
         return f"kernel{self.kernel},splits{self.splits}"
 
     @classmethod

@@ -54,8 +54,8 @@ class BlockSpec(ABC):
         stride: input rows per output row.
     """
 
-    # A supernet holds the weights for the largest value of these fields; smaller values use a
-    # prefix of every dimension. Every other field selects weights by ``weight_group``.
+    # A supernet holds the weights for the largest value of these fields; smaller values use the
+    # first channels. Every other field selects weights by ``weight_group``.
     size_fields: ClassVar[tuple[str, ...]] = ("channels", "expansion")
 
     # Fields that few blocks change from their defaults; files leave them out where nothing differs.

@@ -195,8 +195,10 @@ _C.SEARCH.LIKELIHOOD_SCALE = 96.0
 _C.SEARCH.ALPHA_LR = 0.016
 # Validation images that rate the samples of a step, over all processes.
 _C.SEARCH.VAL_BATCH_SIZE = 128
-# Which choices share weights: "paper" (own weights for every kernel size and number of splits) or
-# "pointwise" (the 1x1 convolutions are shared by all choices of a block).
+# Which choices share weights: "paper" (own weights for every kernel size and number of splits),
+# "pointwise" (the 1x1 convolutions are shared by all choices of a block) or "all" (moreover, a
+# small kernel is the centre of a large one, and Squeeze-Excite does not change the depthwise
+# convolution).
 _C.SEARCH.SHARING = "paper"
 # Training batches that measure BatchNorm statistics before an architecture is evaluated.
 _C.SEARCH.BN_BATCHES = 10

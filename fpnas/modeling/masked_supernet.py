@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec
-from fpnas.errors import UserError
+from fpnas.errors import ConfigError, UserError
 from fpnas.modeling.init import without_init
 from fpnas.modeling.supernet import SuperNet, tensor_places
 from fpnas.modeling.weight_store import Shape
@@ -63,7 +63,15 @@ class MaskedSuperNet(SuperNet):
     def __init__(
         self, space: NetworkSpace, num_classes: int | None = None, sharing: str = "paper"
     ) -> None:
-        """Arguments as in :class:`SuperNet`. Raises UserError on blocks that cannot be masked."""
+        """Arguments as in :class:`SuperNet`, but not ``sharing="all"``: kernels are no masks.
+
+        Raises UserError on that and on blocks that cannot be masked.
+        """
+        if sharing == "all":
+            raise ConfigError(
+                "SEARCH.SHARING 'all' is for the probabilistic search; a differentiable one takes "
+                "'paper' or 'pointwise'."
+            )
         _check_maskable(space)
         super().__init__(space, num_classes, sharing)
         self._largest: dict[tuple[str, BlockSpec, int], nn.Module] = {}

@@ -19,7 +19,7 @@ from fpnas.modeling.searched_net import SearchedNet
 from fpnas.modeling.weight_store import Shape, WeightStore
 from fpnas.spaces import NetworkSpace
 
-SHARING = ("paper", "pointwise")
+SHARING = ("paper", "pointwise", "all")
 
 # Blocks whose views are kept ready. One of FBNetV2-F takes about 30 KB beside the shared weights.
 _MAX_BOUND_BLOCKS = 4096
@@ -34,9 +34,9 @@ class SuperNet(nn.Module):
     """One sampled architecture at a time, on weights that all architectures share.
 
     A sampled architecture is a plain :class:`SearchedNet` whose parameters and BatchNorm buffers
-    are prefixes of this network's tensors (``bind``); there is no second forward pass to keep in
+    are parts of this network's tensors (``bind``); there is no second forward pass to keep in
     step with the first. Any registered block can be searched over: its ``weight_group`` says
-    which choices share a tensor, its sizes say which prefix they use.
+    which choices share a tensor, its sizes say which part they use.
 
     Gradients gather in the store (``supernet.store``); step them with
     :class:`~fpnas.solver.SharedSGD`, which leaves untouched weights alone.
@@ -53,7 +53,7 @@ class SuperNet(nn.Module):
         Args:
             space: what may be sampled.
             num_classes: logits; ``None`` keeps the space's own number.
-            sharing: "paper" or "pointwise", see ``SEARCH.SHARING``.
+            sharing: "paper", "pointwise" or "all", see ``SEARCH.SHARING``.
         """
         super().__init__()
         if sharing not in SHARING:
@@ -107,7 +107,7 @@ class SuperNet(nn.Module):
             self.store.add(self._weight_name(name, block, path), tensors[leaf])
 
     def _check_weights(self, name: str, block: BlockSpec, in_channels: int) -> None:
-        """Raise ConfigError unless the stored weights have the prefixes that ``block`` needs."""
+        """Raise ConfigError unless the stored weights have the parts that ``block`` needs."""
         for path, tensors, leaf in tensor_places(block.build(in_channels)):
             shape = tuple(tensors[leaf].shape)
             if not self.store.holds(self._weight_name(name, block, path), shape):

@@ -1,4 +1,4 @@
-"""Full-size weights that hand out prefixes of themselves."""
+"""Full-size weights that hand out parts of themselves."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TouchedWeight(NamedTuple):
 
     Attributes:
         name: of the weight in the store.
-        shape: prefix of the weight, the smallest that covers every slice in use.
-        weight, grad: views of that prefix; changing them changes the store.
+        shape: part of the weight, the smallest that covers every slice in use.
+        weight, grad: views of that part; changing them changes the store.
     """
 
     name: str
@@ -35,10 +35,10 @@ class TouchedWeight(NamedTuple):
 class WeightStore(nn.Module):
     """Named tensors from which networks borrow.
 
-    ``view(name, shape)`` is the prefix ``[:shape[0], :shape[1], ...]`` of a tensor, bound once: a
-    leaf that shares the store's memory and whose gradient is accumulated in the same prefix of
-    one persistent buffer. A network made of views therefore trains the store at exactly the cost
-    of a network of its own: no slicing in its graph, no full-size gradients.
+    ``view(name, shape)`` is a part of a tensor (see :func:`part`), bound once: a leaf that shares
+    the store's memory and whose gradient is accumulated in the same part of one persistent
+    buffer. A network made of views therefore trains the store at exactly the cost of a network of
+    its own: no slicing in its graph, no full-size gradients.
 
     Only what was touched needs to be cleared and stepped; everything else keeps its value and its
     optimizer state. Parameters of the store never get a ``.grad`` of their own.
@@ -52,8 +52,11 @@ class WeightStore(nn.Module):
         self._touched: dict[str, Shape] = {}
 
     def add(self, name: str, value: Tensor) -> None:
-        """Keep ``value`` (a Parameter, or a buffer without gradient) unless ``name`` is there."""
-        if name in self._names:
+        """Keep ``value`` (a Parameter, or a buffer without gradient) under ``name``.
+
+        Unless ``name`` holds it already; a smaller tensor of that name makes room for it.
+        """
+        if self.holds(name, tuple(value.shape)):
             return
         attribute = name.replace(".", "/")
         if isinstance(value, nn.Parameter):
@@ -66,7 +69,7 @@ class WeightStore(nn.Module):
         return name in self._names
 
     def holds(self, name: str, shape: Shape) -> bool:
-        """Whether there is such a tensor and a prefix of that shape fits into it."""
+        """Whether there is such a tensor and a part of that shape fits into it."""
         if name not in self._names:
             return False
         full = self.full(name).shape
@@ -84,7 +87,7 @@ class WeightStore(nn.Module):
         return getattr(self, self._names[name])
 
     def view(self, name: str, shape: Shape) -> Tensor:
-        """The prefix of that shape: a Parameter for parameters, a plain tensor for buffers.
+        """The part of that shape: a Parameter for parameters, a plain tensor for buffers.
 
         Raises ValueError if the store does not hold it.
         """
@@ -92,15 +95,15 @@ class WeightStore(nn.Module):
             if not self.holds(name, shape):
                 raise ValueError(f"The store holds no {tuple(shape)} of '{name}'.")
             full = self.full(name)
-            view = _prefix(full.detach(), shape)
+            view = part(full.detach(), shape)
             if isinstance(full, nn.Parameter):
                 view = nn.Parameter(view)
-                view.grad = _prefix(self._grad(name), shape)
+                view.grad = part(self._grad(name), shape)
             self._views[name, shape] = view
         return self._views[name, shape]
 
     def touch(self, slices: Iterable[tuple[str, Shape]]) -> None:
-        """Note that these prefixes take part in a forward pass that will be differentiated."""
+        """Note that these parts are used in a forward pass that will be differentiated."""
         for name, shape in slices:
             known = self._touched.get(name)
             if known != shape:
@@ -136,6 +139,13 @@ class WeightStore(nn.Module):
         return result
 
 
-def _prefix(tensor: Tensor, shape: Shape) -> Tensor:
-    """``tensor[:shape[0], :shape[1], ...]``, a few times faster than slice by slice."""
-    return tensor.as_strided(shape, tensor.stride())
+def part(tensor: Tensor, shape: Shape) -> Tensor:
+    """The view of ``tensor`` that a smaller weight of that shape uses.
+
+    The first channels of both sides, and the centre of a convolution's kernel: a 3x3 kernel then
+    sees in a 5x5 one what it would see alone.
+    """
+    offset = tensor.storage_offset()
+    for full, size, stride in zip(tensor.shape[2:], shape[2:], tensor.stride()[2:], strict=True):
+        offset += (full - size) // 2 * stride
+    return tensor.as_strided(shape, tensor.stride(), offset)

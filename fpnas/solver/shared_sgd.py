@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim import sgd
 
-from fpnas.modeling.weight_store import TouchedWeight, WeightStore
+from fpnas.modeling.weight_store import TouchedWeight, WeightStore, part
 
 
 class SharedSGD(torch.optim.SGD):
     """SGD with momentum that steps, decays and clears only what the samples of a step touched.
 
     A weight that no sampled architecture used keeps its value and its momentum, as if its gradient
-    were None. Where it used a prefix, only that prefix moves. The price of a step thus follows the
+    were None. Where it used a part, only that part moves. The price of a step thus follows the
     sampled networks and not the size of the space.
 
     Args:
@@ -53,7 +53,7 @@ class SharedSGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
-        """Step the touched prefixes. Takes no ``closure``."""
+        """Step the touched parts. Takes no ``closure``."""
         if closure is not None:
             raise ValueError("SharedSGD.step takes no closure.")
         touched = self._store.touched()
@@ -87,4 +87,4 @@ class SharedSGD(torch.optim.SGD):
         if "momentum_buffer" not in state:
             # Zeros give the same first step as torch's copy of the first gradient.
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        return state["momentum_buffer"][tuple(slice(0, size) for size in touched.shape)]
+        return part(state["momentum_buffer"], touched.shape)

@@ -25,6 +25,14 @@ FP_NAS_MINI_ROWS = (
     Row(_EXPANSION, (48, 96, 16), repeats=3, stride=1),
 )
 
+FP_NAS_C10_ROWS = (
+    Row((1,), (8, 16, 4), repeats=1, stride=1),
+    Row(_EXPANSION, (12, 24, 4), repeats=2, stride=2),
+    Row(_EXPANSION, (24, 48, 8), repeats=3, stride=2),
+    Row(_EXPANSION, (32, 64, 8), repeats=2, stride=1),
+    Row(_EXPANSION, (64, 128, 16), repeats=3, stride=2),
+)
+
 
 def _small_space(name: str, input_size: int, width: int, groups: list[BlockGroup]) -> NetworkSpace:
     return NetworkSpace(
@@ -52,3 +60,9 @@ def fp_nas_mini() -> NetworkSpace:
 def fp_nas_mini_pp() -> NetworkSpace:
     """FP-NAS-Mini with Split-Attention."""
     return _small_space("FP-NAS-Mini++", 32, 512, block_groups(FP_NAS_MINI_ROWS, FP_NAS_MICRO))
+
+
+@SPACE_REGISTRY.register(name="FP-NAS-C10")
+def fp_nas_c10() -> NetworkSpace:
+    """For 32 x 32 px, networks of a few million FLOPs whose last maps have 4 x 4 px."""
+    return _small_space("FP-NAS-C10", 32, 512, block_groups(FP_NAS_C10_ROWS, FBNETV2_MICRO))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fpnas.blocks import ConvSpec, HeadSpec
-from fpnas.errors import UserError
+from fpnas.errors import ConfigError, UserError
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import AllChoicesSuperNet, MaskedSuperNet, uniform_weights
 from fpnas.solver import SharedSGD
@@ -222,3 +222,8 @@ def test_weights_of_a_wrong_shape_are_refused() -> None:
     net = MaskedSuperNet(get_space("FP-NAS-Micro"))
     with pytest.raises(UserError, match="'FP-NAS-Micro' needs one weight for each value"):
         net.mix(images(2, 28), uniform_weights(net.space)[:-1])
+
+
+def test_kernels_are_no_masks() -> None:
+    with pytest.raises(ConfigError, match="SEARCH.SHARING 'all' is for the probabilistic search"):
+        MaskedSuperNet(TINY, sharing="all")

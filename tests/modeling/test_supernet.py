@@ -147,6 +147,29 @@ def test_weights_are_prefixes() -> None:
     assert supernet.store.full("stage1.0/kernel3,splits2/depthwise.conv.weight").shape[0] == 2 * 24
 
 
+def test_a_small_kernel_is_the_centre_of_a_large_one() -> None:
+    supernet = SuperNet(two_groups(), sharing="all")
+    randomise(supernet)
+    large = supernet.bind([2, 1, 0, 2, 2, 1, 1, 1]).stage1[0].depthwise.conv.weight
+    small = supernet.bind([1, 0, 0, 1, 1, 1, 1, 1]).stage1[0].depthwise.conv.weight
+    assert large.shape[2:] == (5, 5)
+    assert small.shape[2:] == (3, 3)
+    assert torch.equal(small, large[: len(small), :, 1:4, 1:4])
+    small.square().sum().backward()
+    assert torch.equal(large.grad[: len(small), :, 1:4, 1:4], 2 * small)
+    assert float(large.grad.abs().sum()) == pytest.approx(float(small.grad.abs().sum()))
+
+
+@pytest.mark.parametrize("name", ["FP-NAS-Micro", "FBNetV2-F++"])
+def test_networks_that_share_all_stand_alone_too(name: str) -> None:
+    supernet = SuperNet(get_space(name).at(input_size=16), sharing="all")
+    randomise(supernet)
+    for choices in draw(supernet.space, 4):
+        network = supernet.extract(choices)
+        x = images(4, 16)
+        assert torch.equal(network(x), supernet(x, choices))
+
+
 def test_bind_shares_storage() -> None:
     supernet = SuperNet(two_groups())
     network = supernet.bind(SMALL)
@@ -177,18 +200,21 @@ def shared_weights(supernet: SuperNet, first: dict, second: dict) -> set[str]:
 KERNEL, SPLITS, ACT, EXPANSION, CHANNELS = range(5)
 
 
-@pytest.mark.parametrize("sharing", ["paper", "pointwise"])
+@pytest.mark.parametrize("sharing", ["paper", "pointwise", "all"])
 def test_what_is_shared(sharing: str) -> None:
     supernet = SuperNet(two_groups(), sharing=sharing)
     everything = set(dict(supernet.bind(LARGE).stage1[0].named_parameters()))
     pointwise = {name for name in everything if name.startswith(("expand.", "project."))}
-    between_kinds = pointwise if sharing == "pointwise" else set()
+    depthwise = {name for name in everything if name.startswith("depthwise.")}
+    between_kinds = set() if sharing == "paper" else pointwise
     assert shared_weights(supernet, {ACT: 0}, {ACT: 1}) == everything
     assert shared_weights(supernet, {CHANNELS: 0}, {CHANNELS: 2}) == everything
     assert shared_weights(supernet, {EXPANSION: 1}, {EXPANSION: 2}) == everything
-    assert shared_weights(supernet, {KERNEL: 1}, {KERNEL: 2}) == between_kinds
+    between_kernels = everything if sharing == "all" else between_kinds
+    assert shared_weights(supernet, {KERNEL: 1}, {KERNEL: 2}) == between_kernels
     assert shared_weights(supernet, {SPLITS: 2}, {SPLITS: 1}) == between_kinds
-    assert shared_weights(supernet, {SPLITS: 0}, {SPLITS: 1}) == between_kinds
+    with_or_without_se = between_kinds | depthwise if sharing == "all" else between_kinds
+    assert shared_weights(supernet, {SPLITS: 0}, {SPLITS: 1}) == with_or_without_se
     # A skip has a convolution of its own, no prefix of anything else.
     assert shared_weights(supernet, {KERNEL: 0, CHANNELS: 1}, {KERNEL: 1}) == set()
 
@@ -408,8 +434,8 @@ def test_num_classes() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ConfigError, match=r"SEARCH\.SHARING .*'paper', 'pointwise'.*'all'"):
-        SuperNet(two_groups(), sharing="all")
+    with pytest.raises(ConfigError, match=r"SEARCH\.SHARING .*'pointwise', 'all'.*'none'"):
+        SuperNet(two_groups(), sharing="none")
     supernet = SuperNet(two_groups())
     with pytest.raises(UserError, match="out of range"):
         supernet(images(1, 8), LARGE + 1)

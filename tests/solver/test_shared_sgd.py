@@ -16,9 +16,9 @@ from fpnas.spaces import get_space
 SPACE = get_space("FP-NAS-Micro").at(input_size=8, num_classes=4)
 
 
-def make(nesterov: bool = False) -> tuple[SuperNet, SharedSGD]:
+def make(nesterov: bool = False, sharing: str = "paper") -> tuple[SuperNet, SharedSGD]:
     torch.manual_seed(0)
-    supernet = SuperNet(SPACE)
+    supernet = SuperNet(SPACE, sharing=sharing)
     optimizer = SharedSGD(
         supernet.store,
         lr=0.1,
@@ -47,9 +47,11 @@ def step(supernet: SuperNet, optimizer: SharedSGD, choices: Tensor, seed: int) -
     optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-def test_equals_torch_sgd_on_the_extracted_network(nesterov: bool) -> None:
-    supernet, optimizer = make(nesterov)
+@pytest.mark.parametrize(
+    ("nesterov", "sharing"), [(False, "paper"), (True, "paper"), (True, "all")]
+)
+def test_equals_torch_sgd_on_the_extracted_network(nesterov: bool, sharing: str) -> None:
+    supernet, optimizer = make(nesterov, sharing)
     choices = sample(1)
     network = supernet.extract(choices)
     weights = [p for p in network.parameters() if p.dim() > 1]

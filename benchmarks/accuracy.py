@@ -1,0 +1,166 @@
+"""Accuracy of networks that are trained alike: found ones, references, random ones.
+
+    python benchmarks/accuracy.py train  --config-file zoo/CIFAR10.yaml --data cifar10 \\
+        --output-dir out/accuracy --networks out/search/architecture.yaml mobilenetv2:6e6 resnet20
+    python benchmarks/accuracy.py report --output-dir out/accuracy
+
+A network is a name in ARCH_REGISTRY, an architecture's YAML file, ``mobilenetv2:FLOPS`` or
+``mobilenetv3_small:FLOPS`` (as wide as these multiply-adds allow), ``resnet20``, or
+``random:SPACE:FLOPS:SEED`` (uniform among the architectures of a search space that use 95 to 100 %
+of these multiply-adds). Each is trained once for each of --seeds, in a folder of its own: an
+interrupted run goes on where it stopped, and several processes may share the work.
+
+``report`` prints the mean and the spread over the seeds and writes accuracy.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from benchmark_config import config_from
+from references import resnet20, scaled
+from tabulate import tabulate
+from units import claimed, stored, write_json
+
+from fpnas.archs import Architecture, get_arch
+from fpnas.config import CfgNode
+from fpnas.data import build_dataset
+from fpnas.data.seeding import generator_for
+from fpnas.errors import BudgetError, UserError
+from fpnas.spaces import get_space
+from fpnas.training import run_training
+
+_LEAST_SHARE = 0.95  # of the budget, that a random architecture uses
+_DRAWS = 2_000_000
+
+
+def network(text: str, input_size: int, num_classes: int) -> Architecture:
+    """The architecture that ``text`` stands for (see above). Raises a UserError on any other."""
+    kind, *rest = text.split(":")
+    try:
+        if text == "resnet20":
+            return resnet20(input_size, num_classes)
+        if kind in ("mobilenetv2", "mobilenetv3_small") and len(rest) == 1:
+            return scaled(kind, float(rest[0]), input_size, num_classes)
+        if kind == "random" and len(rest) == 3:
+            return _random(rest[0], float(rest[1]), int(rest[2]), input_size, num_classes)
+    except ValueError:
+        raise UserError(f"'{text}' has a part that should be a number.") from None
+    return get_arch(text)
+
+
+def _random(name: str, flops: float, seed: int, input_size: int, num_classes: int) -> Architecture:
+    space = get_space(name).at(input_size, num_classes)
+    generator = generator_for(seed, "random architecture")
+    for _ in range(_DRAWS // 1000):
+        choices = space.sample(1000, generator)
+        costs = space.flops(choices)
+        fitting = choices[(costs >= _LEAST_SHARE * flops) & (costs <= flops)]
+        if len(fitting):
+            return replace(space.architecture(fitting[0]), name=f"random-{flops / 1e6:g}m-{seed}")
+    raise BudgetError(
+        f"None of {_DRAWS} random architectures of {name} uses {_LEAST_SHARE} to 1 of {flops:.4g}."
+    )
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train every network with every seed."""
+    cfg = config_from(args.config_file, {"DATA.ROOT": args.data}, args.opts)
+    num_classes = len(build_dataset(cfg, "test").classes)
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for text in args.networks:
+            arch = network(text, cfg.DATA.INPUT_SIZE, num_classes)
+            folder = args.output_dir / arch.name / str(seed)
+            with claimed(folder) as mine:
+                if mine:
+                    run = partial(_train_one, cfg, arch, seed, folder)
+                    result = stored(folder / "accuracy.json", run)
+                    print(f"{folder}: {result['top1']:.2f} %", flush=True)
+
+
+def _train_one(cfg: CfgNode, arch: Architecture, seed: int, folder: Path) -> dict[str, Any]:
+    """The result of the training, with "network", "seed", "epochs", "images" and "cpu_seconds"."""
+    file = folder / "network.yaml"
+    arch.save(file)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.merge_from_list(["MODEL.ARCH", str(file), "OUTPUT_DIR", str(folder), "SEED", str(seed)])
+    resumed = (folder / "last_checkpoint").exists()
+    begin = time.process_time()
+    result = run_training(cfg, resume=True)
+    cpu_seconds = None if resumed else time.process_time() - begin  # unknown for earlier sittings
+    return {
+        "network": arch.name,
+        "seed": seed,
+        "input_size": cfg.DATA.INPUT_SIZE,
+        "epochs": cfg.SOLVER.EPOCHS,
+        "cpu_seconds": cpu_seconds,
+        **result,
+    }
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print and write what is finished."""
+    files = sorted(args.output_dir.glob("*/*/accuracy.json"))
+    if not files:
+        raise UserError(f"{args.output_dir} holds no finished training.")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for result in (yaml.safe_load(file.read_text()) for file in files):
+        groups.setdefault(result["network"], []).append(result)
+    rows = sorted((_row(results) for results in groups.values()), key=lambda row: row["MFLOPs"])
+    write_json(args.output_dir / "accuracy.json", rows)
+    print(tabulate(rows, headers="keys", floatfmt=".4g"))
+
+
+def _row(results: list[dict[str, Any]]) -> dict[str, Any]:
+    top1 = [result["top1"] for result in results]
+    first = results[0]
+    return {
+        "network": first["network"],
+        "MFLOPs": first["flops"] / 1e6,
+        "params, M": first["params"] / 1e6,
+        "epochs": first["epochs"],
+        "seeds": len(top1),
+        "top-1, %": statistics.mean(top1),
+        "SD": statistics.stdev(top1) if len(top1) > 1 else None,
+        "CPU min": None if first["cpu_seconds"] is None else first["cpu_seconds"] / 60,
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("train", "report"))
+    parser.add_argument("--output-dir", type=Path, required=True)
+    parser.add_argument("--config-file", default="zoo/CIFAR10.yaml", help="the recipe")
+    parser.add_argument("--data", default="", help="DATA.ROOT")
+    parser.add_argument("--networks", nargs="+", default=[], metavar="NETWORK")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of a network")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parser().parse_args(argv)
+    torch.set_num_threads(args.threads)
+    {"train": train, "report": report}[args.command](args)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"accuracy: {error}")
