@@ -112,7 +112,7 @@ class _Search:
             channels_last=True,
         )
         self._ask = self._timed("ask", self._searcher.ask)
-        self._searcher.ask = lambda: self._choices  # drawn before, see draw()
+        self._searcher.ask = lambda num_samples=None: self._choices  # drawn before, see draw()
         self._searcher.tell = self._timed("tell", self._searcher.tell)
         supernet.bind = self._timed("bind", supernet.bind)
         optimizer = self._trainer.optimizer

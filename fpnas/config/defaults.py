@@ -146,8 +146,8 @@ _C.SEARCH = CN()
 _C.SEARCH.SPACE = "FP-NAS-Micro"
 # "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
 # computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
-# distribution is factorised; DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES, ESTIMATOR
-# and LIKELIHOOD_SCALE do not apply to it.
+# distribution is factorised; DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES, ESTIMATOR,
+# LIKELIHOOD_SCALE and WARMUP_SAMPLES do not apply to it.
 _C.SEARCH.METHOD = "probabilistic"
 # Temperature of the Gumbel-softmax in a differentiable search, at the end of the warm-up and at the
 # end of the search; it falls exponentially in between.
@@ -175,6 +175,8 @@ _C.SEARCH.LATENCY_THREADS = 1
 _C.SEARCH.TRAIN_FRACTION = 0.5
 # First epochs, in which only omega is updated, on samples of the initial distribution.
 _C.SEARCH.WARMUP_EPOCHS = 5.0
+# Architectures a step of the warm-up; 1 trains the supernet at the least cost. 0: as SAMPLING says.
+_C.SEARCH.WARMUP_SAMPLES = 0
 # "joint" (JD), "factorized" (FD) or "mixed": FD that turns into JD after epoch JOINT_EPOCH.
 _C.SEARCH.DISTRIBUTION = "mixed"
 _C.SEARCH.JOINT_EPOCH = 10.0

@@ -37,6 +37,7 @@ class SearchTrainer(SupernetTrainer):
         train_loader: the training half; step i takes batch i.
         val_loader: the validation half; step ``warmup_iterations + i`` takes batch i.
         warmup_iterations: steps that leave alpha alone.
+        warmup_samples: architectures of each of these steps; None: as the sampling rule says.
         joint_iteration: step before which factorised distributions turn joint; None: never.
         likelihood_scale: the log-likelihood of a validation batch is this times its mean per image.
         clip_grad_norm: largest norm of omega's gradient; 0: no limit.
@@ -55,6 +56,7 @@ class SearchTrainer(SupernetTrainer):
         warmup_iterations: int,
         joint_iteration: int | None,
         likelihood_scale: float,
+        warmup_samples: int | None = None,
         clip_grad_norm: float = 0.0,
         channels_last: bool = False,
         amp: bool = False,
@@ -71,6 +73,7 @@ class SearchTrainer(SupernetTrainer):
             amp=amp,
         )
         self._joint_iteration = joint_iteration
+        self._warmup_samples = warmup_samples
         self._likelihood_scale = likelihood_scale
 
     def run_step(self) -> None:
@@ -80,7 +83,7 @@ class SearchTrainer(SupernetTrainer):
                 searcher.convert_to_joint()
         searcher = self.searcher
         batch, data_time = self._next(self._train_batches)
-        choices = searcher.ask()
+        choices = searcher.ask(self._warmup_samples if self.warming_up else None)
         networks = [self.supernet.bind(row) for row in choices]
         loss = self._update_weights(networks, batch)
         if self.warming_up:

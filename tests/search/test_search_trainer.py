@@ -24,6 +24,7 @@ def make_trainer(
     joint: int | None = None,
     bad_from: int = 10**9,
     clip: float = 0.0,
+    warmup_samples: int | None = None,
     targets: tuple[float, ...] = (60_000,),
 ) -> SearchTrainer:
     torch.manual_seed(0)
@@ -42,6 +43,7 @@ def make_trainer(
         warmup_iterations=warmup,
         joint_iteration=joint,
         likelihood_scale=20.0,
+        warmup_samples=warmup_samples,
         clip_grad_norm=clip,
     )
 
@@ -68,6 +70,14 @@ def test_warmup_learns_weights_and_leaves_the_distribution_uniform() -> None:
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert torch.count_nonzero(trainer.searchers[0].distribution.logits) == 0
     assert trainer.searchers[0].history == {}
+
+
+def test_number_of_samples_in_the_warmup() -> None:
+    rows = logged(make_trainer(warmup=2, warmup_samples=1), 4)
+    usual = logged(make_trainer(warmup=2), 4)
+    assert [row["num_samples"] for row in rows[:2]] == [1, 1]
+    assert [row["num_samples"] for row in rows[2:]] == [row["num_samples"] for row in usual[2:]]
+    assert rows[2]["num_samples"] > 1
 
 
 def test_after_the_warmup_the_distribution_moves_and_every_step_is_logged() -> None:
