@@ -15,6 +15,7 @@ TEST = [
     "hypothesis>=6.100",
     "pycocotools>=2.0.8",
     "pytest>=8",
+    "pytest-xdist>=3.5",
     "scikit-learn",
     "scipy",
     "setuptools>=68",
