@@ -8,7 +8,8 @@ few hundred photos are a check of weights and preprocessing, not the accuracy on
 of a training set, as these may be, are easier.
 
 The ONNX file is exported as ``fpnas export`` does it, and every photo is compared: the largest
-relative error of the logits, and on how many photos the most probable class is the same.
+relative error of the logits, and on how many photos the most probable class is the same. Every
+other photo, without its label, sets the ranges of int8.
 """
 
 from __future__ import annotations
@@ -62,7 +63,12 @@ def top1_in_pytorch(model: SearchedNet, images: Tensor, labels: Tensor) -> float
     return 100 * (ranked == labels).double().mean().item()
 
 
-def measure(name: str, photos: Sequence[tuple[Path, int]], formats: Sequence[str]) -> list[list]:
+def measure(
+    name: str,
+    photos: Sequence[tuple[Path, int]],
+    formats: Sequence[str],
+    int8_method: str = "minmax",
+) -> list[list]:
     """One row a runtime: model, runtime, photos, top-1, largest relative error, agreement."""
     record = model_zoo.info(name).record
     model = model_zoo.get(name, pretrained=True).eval()
@@ -76,6 +82,8 @@ def measure(name: str, photos: Sequence[tuple[Path, int]], formats: Sequence[str
             input_size=record.input_size,
             images=images,
             labels=labels,
+            calibration=images[::2],
+            int8_method=int8_method,
             runs=1,
         )
     for report in reports:
@@ -99,10 +107,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--model", nargs="+", default=["efficientnet_lite0"], help="names of 'fpnas zoo list'"
     )
     parser.add_argument("--formats", nargs="*", default=["onnx"], help="of fpnas export")
+    parser.add_argument("--int8-method", default="minmax", help="EXPORT.INT8_METHOD")
     args = parser.parse_args(argv)
     try:
         photos = list_photos(args.photos)
-        rows = [row for name in args.model for row in measure(name, photos, args.formats)]
+        rows = [
+            row
+            for name in args.model
+            for row in measure(name, photos, args.formats, args.int8_method)
+        ]
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
