@@ -10,6 +10,7 @@ from tabulate import tabulate
 from fpnas.model_zoo.manifest import all_records, zoo_folder
 from fpnas.model_zoo.paper import paper_tables
 from fpnas.model_zoo.record import ZooRecord
+from fpnas.model_zoo.searched import searches
 from fpnas.utils.checkpoint import atomic_write
 
 FILE = "MODEL_ZOO.md"
@@ -29,6 +30,14 @@ model = model_zoo.get("efficientnet_lite0", pretrained=True)
 
 On the command line: `fpnas predict --model NAME IMAGE…`, `fpnas eval --model NAME DATA.ROOT …`,
 `fpnas zoo info NAME`."""
+
+_FOUND = """\
+## Architectures searched here
+
+Each uses 95 to 100 % of its target. Networks of one search share its supernet and its cost; its
+multiply-adds are those of all forward and backward passes. The loss is that of held-out images with
+the weights of the supernet, which tells networks of one search apart and nothing else.
+`build_model` takes the name as `MODEL.ARCH`."""
 
 _IMPORTED = """\
 ## ImageNet weights of others
@@ -62,6 +71,8 @@ def model_zoo_text() -> str:
     parts = [_INTRODUCTION]
     if ours:
         parts += ["## Searched and trained here", _our_table(ours), _commands(ours)]
+    if searches():
+        parts += [_FOUND, _found_table(), _searches_list()]
     if imported:
         parts += [_IMPORTED, _imported_table(imported), _commands(imported), _sources(imported)]
     parts += [_PAPER, _paper_table()]
@@ -82,6 +93,35 @@ def _our_table(records: Sequence[ZooRecord]) -> str:
             [f"`{record.name}`", record.dataset, *figures, *cost, record.recipe, record.seed]
         )
     return _table(rows, headers)
+
+
+def _found_table() -> str:
+    headers = ["architecture", "input, px", "target, M", "FLOPs, M", "params, M", "loss", "search"]
+    headers += ["samples", "FLOPs", "core hours"]
+    rows = []
+    for search in searches():
+        cost = search.cost
+        for found in search.found:
+            arch = found.build_arch()
+            sizes = (found.target, arch.flops(), arch.params)
+            rows.append(
+                [
+                    *(f"`{found.arch}`", arch.input_size),
+                    *(f"{size / 1e6:.2f}" for size in sizes),
+                    *(f"{found.val_loss:.3f}", f"`{search.config}`"),
+                    *(f"{cost.samples:,}", f"{cost.flops:.1e}", f"{cost.core_hours:g}"),
+                ]
+            )
+    return _table(rows, headers)
+
+
+def _searches_list() -> str:
+    """The command of each search."""
+    return "\n".join(
+        f"- {search.data}: `fpnas search --config-file {search.config} SEED {search.seed} "
+        f"DATA.ROOT …`, commit {search.commit}"
+        for search in searches()
+    )
 
 
 def _imported_table(records: Sequence[ZooRecord]) -> str:
