@@ -41,7 +41,7 @@ from fpnas.spaces import get_space
 from fpnas.training import run_training
 
 _LEAST_SHARE = 0.95  # of the budget, that a random architecture uses
-_DRAWS = 2_000_000
+_DRAWS = 200_000
 
 
 def network(text: str, input_size: int, num_classes: int) -> Architecture:

@@ -52,8 +52,8 @@ def test_references_cost_what_they_say(accuracy: ModuleType, text: str) -> None:
 
 
 def test_random_networks_differ_and_use_their_budget(accuracy: ModuleType) -> None:
-    nets = [accuracy.network(f"random:FP-NAS-Micro:4e6:{seed}", 28, 10) for seed in range(4)]
-    assert len(set(nets)) == 4
+    nets = [accuracy.network(f"random:FP-NAS-Micro:4e6:{seed}", 28, 10) for seed in range(3)]
+    assert len(set(nets)) == 3
     assert all(0.95 * 4e6 <= net.flops() <= 4e6 for net in nets)
     assert accuracy.network("random:FP-NAS-Micro:4e6:0", 28, 10) == nets[0]
     with pytest.raises(accuracy.BudgetError, match="uses 0.95 to 1 of 10"):

@@ -137,7 +137,9 @@ def test_bad_dicts(data, message: str) -> None:
 
 
 def test_unknown_block_lists_and_suggests() -> None:
-    with pytest.raises(UnknownNameError, match=r"Did you mean 'MBConv'.*Conv, Head, MBConv"):
+    with pytest.raises(
+        UnknownNameError, match=r"Did you mean 'MBConv'.*Conv, Head,.* MBConv, .*Skip"
+    ):
         spec_from_dict({"block": "MBCnv", "channels": 8})
 
 

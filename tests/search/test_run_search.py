@@ -158,7 +158,7 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SEARCH__DISTRIBUTION": "joined"}, ConfigError, "SEARCH.DISTRIBUTION.*joint"),
         ({"SEARCH__SAMPLING": "some"}, ConfigError, "SEARCH.SAMPLING.*'adaptive', 'fixed'"),
         ({"SEARCH__ESTIMATOR": "papers"}, UserError, "Did you mean 'paper'"),
-        ({"SEARCH__SHARING": "all"}, ConfigError, "SEARCH.SHARING"),
+        ({"SEARCH__SHARING": "none"}, ConfigError, "SEARCH.SHARING"),
         ({"SEARCH__WARMUP_EPOCHS": 4}, ConfigError, "WARMUP_EPOCHS is 4"),
         ({"SEARCH__TRAIN_FRACTION": 1.5}, ConfigError, "TRAIN_FRACTION is 1.5"),
         ({"SOLVER__OPTIMIZER": "adamw"}, ConfigError, "OPTIMIZER.*sgd"),
