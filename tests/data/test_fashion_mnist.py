@@ -88,7 +88,10 @@ def test_images_and_labels_must_match(full_set: CfgNode, tmp_path: Path) -> None
     [
         (b"", "no idx file of bytes: it starts with nothing"),
         (b"hello", "no idx file of bytes"),
-        (gzip.compress(idx_bytes(torch.zeros(50, dtype=torch.uint8)), mtime=0)[:-12], "cannot be read"),
+        (
+            gzip.compress(idx_bytes(torch.zeros(50, dtype=torch.uint8)), mtime=0)[:-12],
+            "cannot be read",
+        ),
         (idx_bytes(torch.zeros(4, dtype=torch.uint8))[:-1], "announces 4 bytes but holds 3"),
         (idx_bytes(torch.zeros(2, 2, dtype=torch.uint8))[:7], "ends inside its header"),
     ],
