@@ -16,6 +16,7 @@ interrupted run goes on where it stopped, and several processes may share the wo
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -26,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from benchmark_config import config_from
 from references import resnet20, scaled
 from tabulate import tabulate
@@ -89,7 +89,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def _train_one(cfg: CfgNode, arch: Architecture, seed: int, folder: Path) -> dict[str, Any]:
-    """The result of the training, with "network", "seed", "epochs", "images" and "cpu_seconds"."""
+    """The result of the training, with "network", "seed", "input_size", "epochs", "cpu_seconds"."""
     file = folder / "network.yaml"
     arch.save(file)
     cfg = cfg.clone()
@@ -115,7 +115,7 @@ def report(args: argparse.Namespace) -> None:
     if not files:
         raise UserError(f"{args.output_dir} holds no finished training.")
     groups: dict[str, list[dict[str, Any]]] = {}
-    for result in (yaml.safe_load(file.read_text()) for file in files):
+    for result in (json.loads(file.read_text()) for file in files):
         groups.setdefault(result["network"], []).append(result)
     rows = sorted((_row(results) for results in groups.values()), key=lambda row: row["MFLOPs"])
     write_json(args.output_dir / "accuracy.json", rows)
