@@ -89,7 +89,7 @@ def export_from_config(cfg: CfgNode) -> list[ExportReport]:
         bake=prepare if cfg.EXPORT.BAKE_PREPROCESS else None,
         calibration=images.calibration,
         int8_method=cfg.EXPORT.INT8_METHOD,
-        int8_weight_bits=cfg.EXPORT.INT8_WEIGHT_BITS,
+        int8_x86_safe=cfg.EXPORT.INT8_X86_SAFE,
         int8_max_drop=cfg.EXPORT.INT8_MAX_DROP,
     )
 

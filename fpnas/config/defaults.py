@@ -249,8 +249,9 @@ _C.EXPORT.CALIBRATION = ""
 _C.EXPORT.CALIBRATION_IMAGES = 200
 # How ranges follow from activations: "minmax", "entropy" or "percentile".
 _C.EXPORT.INT8_METHOD = "minmax"
-# Bits of int8 weights: 8, or 7, with which x86 processors without VNNI compute right, too.
-_C.EXPORT.INT8_WEIGHT_BITS = 7
+# int8 weights small enough for x86 processors without VNNI, which otherwise overflow. False: the
+# full range, a third of a bit more, for ARM.
+_C.EXPORT.INT8_X86_SAFE = True
 # Accuracy that int8 may lose on the check images, percentage points (without labels: images whose
 # best class changes, percent). While it loses more, the most sensitive layers are kept in float.
 _C.EXPORT.INT8_MAX_DROP = 100.0

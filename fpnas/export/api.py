@@ -48,7 +48,7 @@ def export_model(
     bake: Preprocessing | None = None,
     calibration: Tensor | None = None,
     int8_method: str = "minmax",
-    int8_weight_bits: int = 7,
+    int8_x86_safe: bool = True,
     int8_max_drop: float = 100.0,
 ) -> list[ExportReport]:
     """Export ``model`` to ``output_dir/name<suffix>`` in every one of ``formats``.
@@ -70,7 +70,7 @@ def export_model(
         bake: normalise inside the graph, as this preprocessing says: the files then take uint8
             pixels (N, S, S, 3), resized and cropped.
         calibration: images like ``images`` that set the ranges of int8 activations.
-        int8_method, int8_weight_bits, int8_max_drop: see
+        int8_method, int8_x86_safe, int8_max_drop: see
             :class:`fpnas.export.quantization.Quantization`.
 
     A format that fails, or whose file deviates from the model, leaves no file and does not stop the
@@ -99,7 +99,7 @@ def export_model(
         judge=inputs.numpy(),
         labels=truth,
         method=int8_method,
-        weight_bits=int8_weight_bits,
+        x86_safe=int8_x86_safe,
         max_drop=int8_max_drop,
     )
     source = prepare_source(

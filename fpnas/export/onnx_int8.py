@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fpnas.errors import UserError
 from fpnas.export import onnx
+from fpnas.export.int8_weights import overflow_safe_ranges
 from fpnas.export.layer_groups import layer_groups
 from fpnas.export.parity import run_in_batches
 from fpnas.export.quantization import CALIBRATION_METHODS, RECOMMENDED_IMAGES
@@ -66,9 +67,11 @@ class _Quantizer:
         self._batch_size = 1 if source.dynamic_batch else len(source.example)
         self._float = folder / "float.onnx"
         self._prepared = folder / "prepared.onnx"
+        self._weight_ranges: dict[str, list[dict[str, Any]]] = {}
         onnx.export(source, self._float)
 
     def run(self) -> None:
+        import onnx as onnx_format
         from onnxruntime.quantization import quant_pre_process
 
         from fpnas.export import int8_forms
@@ -76,6 +79,9 @@ class _Quantizer:
         with _changed(self._float, self._prepared) as proto:
             int8_forms.before_quantization(proto)
         quant_pre_process(str(self._prepared), str(self._prepared), skip_symbolic_shape=True)
+        if self._settings.x86_safe:
+            graph = onnx_format.load(str(self._prepared)).graph
+            self._weight_ranges = overflow_safe_ranges(graph)
         self._quantize(self._path)
         if self._settings.max_drop >= 100 or self._settings.judge is None:
             return
@@ -113,11 +119,11 @@ class _Quantizer:
             _Reader(self._settings.calibration[:images], self._batch_size),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=self._settings.weight_bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=sorted(in_float),
             calibrate_method=CalibrationMethod[CALIBRATION_METHODS[self._settings.method]],
+            extra_options={"TensorQuantOverrides": self._weight_ranges},
         )
         with _changed(path, path) as proto:
             int8_forms.after_quantization(proto)

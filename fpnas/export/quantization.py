@@ -25,8 +25,8 @@ class Quantization:
         judge: images on which the loss by quantisation is measured, likewise.
         labels: int64 ``[N]`` of ``judge``; without them agreement with the float network counts.
         method: how ranges follow from activations, a key of CALIBRATION_METHODS.
-        weight_bits: 8, or 7: products of 8 bits overflow the 16-bit sums of x86 processors without
-            VNNI. ARM has no such limit.
+        x86_safe: take weights small enough for the 16-bit sums of x86 processors without VNNI,
+            which otherwise overflow (:mod:`fpnas.export.int8_weights`). ARM has no such limit.
         max_drop: accuracy (or agreement) that may be lost, percentage points. While more is lost,
             the most sensitive layers are kept in float. 100: all layers are quantised.
     """
@@ -35,7 +35,7 @@ class Quantization:
     judge: np.ndarray | None = None
     labels: np.ndarray | None = None
     method: str = "minmax"
-    weight_bits: int = 7
+    x86_safe: bool = True
     max_drop: float = 100.0
 
     def __post_init__(self) -> None:
@@ -44,7 +44,5 @@ class Quantization:
                 f"EXPORT.INT8_METHOD must be one of {', '.join(CALIBRATION_METHODS)}, "
                 f"found '{self.method}'."
             )
-        if self.weight_bits not in (7, 8):
-            raise ConfigError(f"EXPORT.INT8_WEIGHT_BITS must be 7 or 8, found {self.weight_bits}.")
         if not self.max_drop >= 0:
             raise ConfigError(f"EXPORT.INT8_MAX_DROP must be at least 0, found {self.max_drop}.")
