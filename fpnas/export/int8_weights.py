@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import GraphProto
 
 # Input 1 of these is a matrix of weights, if it is a constant.
 _LAYERS = ("Conv", "Gemm", "MatMul")
@@ -31,7 +31,7 @@ def overflow_safe_ranges(graph: GraphProto) -> dict[str, list[dict[str, Any]]]:
             continue
         weights = onnx.numpy_helper.to_array(constants[node.input[1]])
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type == "Conv" and attributes.get("group", 1) == len(weights):
+        if 1 < attributes.get("group", 1) == len(weights):  # depthwise
             continue
         axis = 0 if node.op_type == "Conv" or attributes.get("transB", 0) else 1
         ranges = _ranges(_rows(weights, axis))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from export_nets import SIZE, smooth_images
@@ -78,22 +79,61 @@ def quantizers(report: ExportReport) -> int:
     return sum(node.op_type == "QuantizeLinear" for node in onnx.load(report.file).graph.node)
 
 
-def test_int8_has_8_bit_weights_a_scale_a_channel_and_the_metadata(net, tmp_path, caplog):
+def quantized_weights(report: ExportReport) -> list[tuple[onnx.NodeProto, np.ndarray, np.ndarray]]:
+    """Layer, int8 weights and their scales, of every convolution and linear layer."""
+    graph = onnx.load(report.file).graph
+    sources = {node.output[0]: node for node in graph.node}
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    dequantized = [(layer, sources[layer.input[1]]) for layer in layers]
+    return [(layer, *(constants[name] for name in node.input[:2])) for layer, node in dequantized]
+
+
+def dense_weights(report: ExportReport) -> list[np.ndarray]:
+    return [values for _, values, _ in quantized_weights(report) if values.shape[1] > 1]
+
+
+def depthwise_weights(report: ExportReport) -> list[np.ndarray]:
+    return [values for _, values, _ in quantized_weights(report) if values.shape[1] == 1]
+
+
+def largest_sum(values: np.ndarray) -> int:
+    """Of two neighbours among the weights of a channel, channels last."""
+    rows = np.moveaxis(values.astype(int), 1, -1).reshape(len(values), -1)
+    even = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
+    return int(np.abs(even[:, 0::2] + even[:, 1::2]).max())
+
+
+def test_int8_has_a_scale_a_channel_and_the_metadata(net, tmp_path, caplog):
     (report,) = export(net, tmp_path, ["onnx-int8"], metadata={"classes": ["a", "b"]})
     assert report.status == "ok" and report.top1_agreement >= 90
     assert "calibrated" not in caplog.text  # 100 images are enough
-    graph = onnx.load(report.file).graph
-    convs = [node for node in graph.node if node.op_type == "Conv"]
-    sources = {node.output[0]: node for node in graph.node}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for conv in convs:
-        weights = sources[conv.input[1]]
-        assert weights.op_type == "DequantizeLinear"
-        values = onnx.numpy_helper.to_array(constants[weights.input[0]])
-        assert values.dtype == np.int8 and np.abs(values).max() <= 64  # 7 bits
-        assert constants[weights.input[1]].dims == [len(values)]
+    for _, values, scales in quantized_weights(report):
+        assert values.dtype == np.int8 and scales.shape == (len(values),)
     metadata = EXPORT_FORMATS["onnx-int8"].read_metadata(report.file)
     assert json.loads(metadata["classes"]) == ["a", "b"]
+
+
+def test_neighbouring_int8_weights_fit_16_bits_unless_that_is_not_asked_for(net, tmp_path):
+    (safe,) = export(net, tmp_path / "safe", ["onnx-int8"])
+    (full,) = export(net, tmp_path / "full", ["onnx-int8"], int8_x86_safe=False)
+    assert max(largest_sum(values) for values in dense_weights(safe)) in (127, 128)
+    assert max(largest_sum(values) for values in dense_weights(full)) > 128
+    for report in (safe, full):
+        assert all(np.abs(values).max() == 127 for values in depthwise_weights(report))
+
+
+def test_x86_safe_weights_give_the_same_logits_in_32_bit_sums(net, tmp_path):
+    (report,) = export(net, tmp_path, ["onnx-int8"])
+    exact = onnxruntime.SessionOptions()
+    exact.add_session_config_entry("session.x64quantprecision", "1")  # no 16-bit sums
+    plain, careful = (
+        onnxruntime.InferenceSession(report.file, options)
+        for options in (onnxruntime.SessionOptions(), exact)
+    )
+    for image in HALF.normalize(pixels(10, seed=3)).split(1):
+        feed = {"images": image.numpy()}
+        assert np.array_equal(plain.run(None, feed)[0], careful.run(None, feed)[0])
 
 
 def test_int8_of_every_activation_and_attention(tmp_path):
@@ -133,8 +173,6 @@ def test_few_calibration_images_are_remarked_on(net, tmp_path, caplog):
 def test_unusable_settings_name_the_key(net, tmp_path):
     with pytest.raises(ConfigError, match=r"EXPORT.INT8_METHOD.*'mimax'"):
         export(net, tmp_path, ["onnx-int8"], int8_method="mimax")
-    with pytest.raises(ConfigError, match=r"EXPORT.INT8_WEIGHT_BITS must be 7 or 8, found 4"):
-        export(net, tmp_path, ["onnx-int8"], int8_weight_bits=4)
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnx-fp16", "onnx-int8", "ort", "torchscript", "pt2"])
