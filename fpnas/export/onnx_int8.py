@@ -214,11 +214,15 @@ def _finish(source: ExportSource, path: Path) -> None:
 
 @contextmanager
 def _quiet_quantizer() -> Iterator[None]:
-    """The quantiser logs advice on the root logger that has been followed here."""
+    """The quantiser logs advice on the root logger that has been followed here.
+
+    That gives a root logger without handlers one, which would print later lines a second time.
+    """
     root = logging.getLogger()
-    level = root.level
+    level, handlers = root.level, list(root.handlers)
     root.setLevel(logging.ERROR)
     try:
         yield
     finally:
         root.setLevel(level)
+        root.handlers[:] = handlers

@@ -136,6 +136,13 @@ def test_x86_safe_weights_give_the_same_logits_in_32_bit_sums(net, tmp_path):
         assert np.array_equal(plain.run(None, feed)[0], careful.run(None, feed)[0])
 
 
+def test_int8_leaves_the_root_logger_as_it_was(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    level = logging.getLogger().level
+    export(net, tmp_path, ["onnx-int8"])
+    assert logging.getLogger().handlers == [] and logging.getLogger().level == level
+
+
 def test_int8_of_every_activation_and_attention(tmp_path):
     (report,) = export(trained(OTHERS), tmp_path, ["onnx-int8"])
     assert report.status == "ok" and report.top1_agreement >= 90
