@@ -13,7 +13,6 @@ from PIL import Image
 from fpnas import model_zoo
 from fpnas.export import onnx
 
-
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 

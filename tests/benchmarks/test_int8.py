@@ -12,7 +12,6 @@ import torch
 
 from fpnas.modeling import SearchedNet
 
-
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
