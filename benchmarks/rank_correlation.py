@@ -42,7 +42,7 @@ from units import claimed, stored, write_json
 from fpnas.config import CfgNode
 from fpnas.errors import UserError
 
-_DEFAULT_SETTINGS = ["base", "paper-sharing", "whole-space", "sandwich", "high-lr"]
+_DEFAULT_SETTINGS = ["base", "paper-sharing", "share-all", "whole-space", "sandwich"]
 
 
 def standalone(args: argparse.Namespace) -> None:

@@ -50,6 +50,7 @@ class Setting:
 SETTINGS: dict[str, Setting] = {
     "base": Setting(),
     "paper-sharing": Setting(opts={"SEARCH.SHARING": "paper"}),
+    "share-all": Setting(opts={"SEARCH.SHARING": "all"}),
     "whole-space": Setting(sampling="space"),
     # Its largest architecture makes a step several times as dear as that of "base".
     "sandwich": Setting(sandwich=True, length=2.0),

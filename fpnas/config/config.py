@@ -17,7 +17,7 @@ class CfgNode(_CfgNode):
 
     Every ``merge_from_*`` raises :class:`~fpnas.errors.ConfigError` on an unknown key (with the
     nearest valid one), on a value of the wrong type and on unreadable YAML. A failed merge leaves
-    the node as it was.
+    the node as it was. Keys of earlier versions (``register_deprecated_key``) are passed over.
     """
 
     def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
@@ -79,15 +79,19 @@ class CfgNode(_CfgNode):
         if not isinstance(values, dict):
             raise ConfigError(f"{origin} is no mapping of keys to values.")
         merged = self.clone()
-        _merge_checked(merged, values, prefix="", origin=origin)
+        _merge_checked(merged, values, prefix="", origin=origin, root=self)
         _check_version(merged.get("VERSION"), self.get("VERSION"), origin)
         self.update(merged)
 
 
-def _merge_checked(node: CfgNode, values: dict[str, Any], prefix: str, origin: str) -> None:
+def _merge_checked(
+    node: CfgNode, values: dict[str, Any], prefix: str, origin: str, root: CfgNode
+) -> None:
     for key, value in values.items():
         full_key = f"{prefix}{key}"
         if key not in node:
+            if root.key_is_deprecated(full_key):  # yacs says so in the log
+                continue
             hint = did_you_mean(full_key, _all_keys(node, prefix))
             valid = hint or f" Valid here: {', '.join(f'{prefix}{name}' for name in node)}."
             raise ConfigError(f"{origin}: unknown key '{full_key}'.{valid}")
@@ -95,7 +99,7 @@ def _merge_checked(node: CfgNode, values: dict[str, Any], prefix: str, origin: s
         if isinstance(current, CfgNode):
             if not isinstance(value, dict):
                 raise ConfigError(f"{origin}: '{full_key}' holds further keys, found {value!r}.")
-            _merge_checked(current, value, f"{full_key}.", origin)
+            _merge_checked(current, value, f"{full_key}.", origin, root)
         else:
             node[key] = _convert(value, current, full_key, origin)
 

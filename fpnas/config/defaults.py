@@ -255,3 +255,6 @@ _C.EXPORT.INT8_X86_SAFE = True
 # Accuracy that int8 may lose on the check images, percentage points (without labels: images whose
 # best class changes, percent). While it loses more, the most sensitive layers are kept in float.
 _C.EXPORT.INT8_MAX_DROP = 100.0
+
+# Keys of earlier versions, which stand in the config.yaml of old runs.
+_C.register_deprecated_key("EXPORT.INT8_WEIGHT_BITS")

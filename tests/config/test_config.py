@@ -194,3 +194,12 @@ def test_dump_and_merge_restore_every_value(changes, tmp_path_factory):
 
 def test_dump_is_plain_yaml():
     assert yaml.safe_load(get_cfg().dump())["SOLVER"]["EPOCHS"] == DEFAULTS["SOLVER.EPOCHS"]
+
+
+def test_keys_of_earlier_versions_are_passed_over(tmp_path, caplog):
+    cfg = get_cfg()
+    cfg.merge_from_file(write(tmp_path, "EXPORT: {INT8_WEIGHT_BITS: 7, BATCH_SIZE: 3}"))
+    assert cfg.EXPORT.BATCH_SIZE == 3 and "INT8_WEIGHT_BITS" not in cfg.EXPORT
+    assert "EXPORT.INT8_WEIGHT_BITS" in caplog.text
+    with pytest.raises(ConfigError, match="unknown key 'EXPORT.INT8_WEIGHT_BITZ'"):
+        cfg.merge_from_file(write(tmp_path, "EXPORT: {INT8_WEIGHT_BITZ: 7}"))
