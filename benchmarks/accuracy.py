@@ -10,7 +10,7 @@ A network is a name in ARCH_REGISTRY, an architecture's YAML file, ``mobilenetv2
 of these multiply-adds). Each is trained once for each of --seeds, in a folder of its own: an
 interrupted run goes on where it stopped, and several processes may share the work.
 
-``report`` prints the mean and the spread over the seeds and writes accuracy.json.
+``report`` prints the mean and the spread over the seeds and writes accuracy.json and accuracy.svg.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from fpnas.config import CfgNode
 from fpnas.data import build_dataset
 from fpnas.data.seeding import generator_for
 from fpnas.errors import BudgetError, UserError
+from fpnas.report.figures import Points, scatter
 from fpnas.spaces import get_space
 from fpnas.training import run_training
 
@@ -119,7 +120,21 @@ def report(args: argparse.Namespace) -> None:
         groups.setdefault(result["network"], []).append(result)
     rows = sorted((_row(results) for results in groups.values()), key=lambda row: row["MFLOPs"])
     write_json(args.output_dir / "accuracy.json", rows)
+    (args.output_dir / "accuracy.svg").write_text(figure(rows), encoding="utf-8")
     print(tabulate(rows, headers="keys", floatfmt=".4g"))
+
+
+def figure(rows: Sequence[dict[str, Any]]) -> str:
+    """Accuracy against FLOPs as SVG, a line for each kind of network."""
+    kinds: dict[str, list[tuple[float, float, str]]] = {}
+    for row in rows:
+        found = row["network"].startswith("fp_nas")
+        kind = "FP-NAS" if found else row["network"].partition("-")[0]
+        kinds.setdefault(kind, []).append((row["MFLOPs"], row["top-1, %"], row["network"]))
+    groups = [Points(kind, tuple(points)) for kind, points in kinds.items()]
+    groups.sort(key=lambda group: group.label != "FP-NAS")
+    axes = ("multiply-adds, M", "top-1, %, mean over the seeds")
+    return scatter("Accuracy against FLOPs", *axes, groups, log_x=True)
 
 
 def _row(results: list[dict[str, Any]]) -> dict[str, Any]:

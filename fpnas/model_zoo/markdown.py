@@ -14,6 +14,7 @@ from fpnas.model_zoo.searched import searches
 from fpnas.utils.checkpoint import atomic_write
 
 FILE = "MODEL_ZOO.md"
+DRAWINGS = "drawings"
 
 _INTRODUCTION = """\
 # Model zoo
@@ -37,7 +38,7 @@ _FOUND = """\
 Each uses 95 to 100 % of its target. Networks of one search share its supernet and its cost; its
 multiply-adds are those of all forward and backward passes. The loss is that of held-out images with
 the weights of the supernet, which tells networks of one search apart and nothing else.
-`build_model` takes the name as `MODEL.ARCH`."""
+`build_model` takes the name as `MODEL.ARCH`; here it leads to a drawing."""
 
 _IMPORTED = """\
 ## ImageNet weights of others
@@ -50,17 +51,30 @@ _PAPER = """\
 ## The paper's own networks
 
 The paper's authors published neither code nor architectures. The figures of this table are **the
-paper's** (Tables 7 and 8); these networks were **not trained on ImageNet here**. The command
+paper's** (Tables 7 and 8), but for the last columns: these are of the network above that our search
+on small images found for the same target. They were **not trained on ImageNet here**. The command
 searches for such a network in the same space with the same target; `fpnas train` trains what it
 finds."""
 
 
 def write_model_zoo() -> Path:
-    """Write MODEL_ZOO.md into the zoo's folder and return its path."""
-    path = zoo_folder() / FILE
-    with atomic_write(path) as file:
-        file.write(model_zoo_text().encode())
-    return path
+    """Write MODEL_ZOO.md and its drawings into the zoo's folder; return the path of the text."""
+    folder = zoo_folder()
+    texts = {folder / DRAWINGS / name: svg for name, svg in drawings().items()}
+    texts[folder / FILE] = model_zoo_text()
+    (folder / DRAWINGS).mkdir(exist_ok=True)
+    for path, text in texts.items():
+        with atomic_write(path) as file:
+            file.write(text.encode())
+    return folder / FILE
+
+
+def drawings() -> dict[str, str]:
+    """An SVG for each architecture that was searched here, by file name."""
+    from fpnas.report.drawing import draw_architecture
+
+    found = [one for search in searches() for one in search.found]
+    return {f"{one.arch}.svg": draw_architecture(one.build_arch()) + "\n" for one in found}
 
 
 def model_zoo_text() -> str:
@@ -106,7 +120,7 @@ def _found_table() -> str:
             sizes = (found.target, arch.flops(), arch.params)
             rows.append(
                 [
-                    *(f"`{found.arch}`", arch.input_size),
+                    *(f"[`{found.arch}`]({DRAWINGS}/{found.arch}.svg)", arch.input_size),
                     *(f"{size / 1e6:.2f}" for size in sizes),
                     *(f"{found.val_loss:.3f}", f"`{search.config}`"),
                     *(f"{cost.samples:,}", f"{cost.flops:.1e}", f"{cost.core_hours:g}"),
@@ -172,14 +186,22 @@ def _sources(records: Sequence[ZooRecord]) -> str:
 
 def _paper_table() -> str:
     headers = ["model", "input, px", "FLOPs, M", "params, M", "top-1, %", "search for such a one"]
-    rows = [
-        [
-            *(model.model, model.input, f"{model.flops:g}"),
-            "" if model.params is None else f"{model.params:g}",
-            *(f"{model.top1:.1f}", f"`fpnas search --config-file {model.config} DATA.ROOT …`"),
-        ]
-        for model in paper_tables().fp_nas
-    ]
+    headers += ["found here", "FLOPs, M", "params, M"]
+    ours = {one.paper: one for search in searches() for one in search.found if one.paper}
+    rows = []
+    for model in paper_tables().fp_nas:
+        cells = ["", "", ""]
+        if model.model in ours:
+            arch = ours[model.model].build_arch()
+            cells = [f"`{arch.name}`", f"{arch.flops() / 1e6:.1f}", f"{arch.params / 1e6:.1f}"]
+        rows.append(
+            [
+                *(model.model, model.input, f"{model.flops:g}"),
+                "" if model.params is None else f"{model.params:g}",
+                *(f"{model.top1:.1f}", f"`fpnas search --config-file {model.config} DATA.ROOT …`"),
+                *cells,
+            ]
+        )
     return _table(rows, headers)
 
 

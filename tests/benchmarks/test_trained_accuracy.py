@@ -93,3 +93,5 @@ def test_trains_once_and_reports_the_spread(
     assert rows[0]["top-1, %"] == pytest.approx((30 + other) / 2)
     assert rows[0]["SD"] == pytest.approx(abs(30 - other) / 2**0.5)
     assert "resnet20" in capsys.readouterr().out
+    figure = (tmp_path / "out" / "accuracy.svg").read_text()
+    assert "resnet20" in figure and "top-1, %" in figure

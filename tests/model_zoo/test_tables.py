@@ -12,13 +12,29 @@ from fpnas.config import list_configs
 from fpnas.model_zoo import Metric, SearchCost, info
 from fpnas.model_zoo.listing import model_report, models_table
 from fpnas.model_zoo.manifest import zoo_folder
-from fpnas.model_zoo.markdown import FILE, model_zoo_text, write_model_zoo
+from fpnas.model_zoo.markdown import DRAWINGS, FILE, drawings, model_zoo_text, write_model_zoo
 from fpnas.model_zoo.paper import count_parameters, figure_1, paper_tables, table_8
+from fpnas.model_zoo.searched import searches
 
 
 def test_model_zoo_md_is_up_to_date():
     """If this fails: fpnas zoo table --write"""
     assert (zoo_folder() / FILE).read_text(encoding="utf-8") == model_zoo_text()
+    files = (zoo_folder() / DRAWINGS).iterdir()
+    assert {path.name: path.read_text(encoding="utf-8") for path in files} == drawings()
+
+
+def test_every_searched_architecture_is_drawn_and_linked():
+    found = {one.arch for search in searches() for one in search.found}
+    assert {f"{name}.svg" for name in found} == set(drawings())
+    text = model_zoo_text()
+    assert all(f"[`{name}`]({DRAWINGS}/{name}.svg)" in text for name in found)
+
+
+def test_found_networks_stand_beside_the_papers():
+    lines = model_zoo_text().splitlines()
+    (row,) = [line for line in lines if line.startswith("| FP-NAS-S1 ")]
+    assert "68.6" in row and "`fp_nas_s1`" in row and " 58.3 " in row
 
 
 def test_trained_network_is_listed_with_the_cost_of_its_search(zoo):
