@@ -3,9 +3,9 @@
     python benchmarks/export_parity.py PHOTOS
 
 exports each network of ``fpnas zoo list`` to ONNX and TorchScript as ``fpnas export`` does it, at
-its own input size, and runs the files on ``--images`` photos. PHOTOS is a folder as
-imagenet_sample.py takes it. Where no weights are published, weights are random, BatchNorms have
-spread parameters and statistics of the photos, so that outputs depend on the image.
+its own input size, and runs the files on ``--images`` photos; int8 is calibrated on 100. PHOTOS is
+a folder as imagenet_sample.py takes it. Where no weights are published, weights are random,
+BatchNorms have spread parameters and statistics of the photos, so that outputs depend on the image.
 
 Prints the largest relative error of the logits and the share of photos with the same top-1. Exit
 code 1 if a file deviates by more than 1e-4 or on any photo's top-1.
@@ -32,11 +32,20 @@ from fpnas.errors import UserError
 from fpnas.export import ExportReport, export_model
 from fpnas.modeling import SearchedNet
 
+_CALIBRATION = 100  # photos
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def check(name: str, photos: Sequence[tuple[Path, int]], formats: Sequence[str]) -> list[list]:
-    """One row a format: network, weights, px, format, status, largest error, agreement, seconds."""
+def check(
+    name: str,
+    photos: Sequence[tuple[Path, int]],
+    formats: Sequence[str],
+    calibration: Sequence[tuple[Path, int]] = (),
+) -> list[list]:
+    """One row a format: network, weights, px, format, status, largest error, agreement, seconds.
+
+    ``calibration``: photos that set the ranges of int8.
+    """
     start = time.process_time()
     info = model_zoo.info(name)
     published = info.record is not None
@@ -52,10 +61,20 @@ def check(name: str, photos: Sequence[tuple[Path, int]], formats: Sequence[str])
     if not published:
         enliven(model, images)
     with tempfile.TemporaryDirectory() as folder:
-        reports = export_model(model, folder, formats, size, images, warmup=0, runs=1)
+        reports = export_model(
+            *(model, folder, formats, size, images),
+            calibration=load(calibration, preprocessing)[0] if calibration else None,
+            warmup=0,
+            runs=1,
+        )
     seconds = time.process_time() - start
     weights = "published" if published else "random"
     return [[name, weights, size, *_cells(report), seconds] for report in reports]
+
+
+def _spread(photos: Sequence[tuple[Path, int]], count: int) -> Sequence[tuple[Path, int]]:
+    """About ``count`` of them, from the whole folder."""
+    return photos[:: max(len(photos) // count, 1)][:count]
 
 
 def enliven(network: SearchedNet, images: Tensor) -> None:
@@ -88,9 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     try:
         photos = list_photos(args.photos)
-        spread = photos[:: max(len(photos) // args.images, 1)][: args.images]
+        spread = _spread(photos, args.images)
+        calibration = _spread(photos, _CALIBRATION) if "onnx-int8" in args.formats else ()
         for name in args.model or model_zoo.list_models():
-            rows += check(name, spread, args.formats)
+            rows += check(name, spread, args.formats, calibration)
             print(*rows[-1], file=sys.stderr, flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
