@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from benchmark_config import config_from
+from random_architectures import uniform_within
 from references import resnet20, scaled
 from tabulate import tabulate
 from units import claimed, stored, write_json
@@ -36,13 +37,12 @@ from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode
 from fpnas.data import build_dataset
 from fpnas.data.seeding import generator_for
-from fpnas.errors import BudgetError, UserError
+from fpnas.errors import UserError
 from fpnas.report.figures import Points, scatter
 from fpnas.spaces import get_space
 from fpnas.training import run_training
 
 _LEAST_SHARE = 0.95  # of the budget, that a random architecture uses
-_DRAWS = 200_000
 
 
 def network(text: str, input_size: int, num_classes: int) -> Architecture:
@@ -63,15 +63,8 @@ def network(text: str, input_size: int, num_classes: int) -> Architecture:
 def _random(name: str, flops: float, seed: int, input_size: int, num_classes: int) -> Architecture:
     space = get_space(name).at(input_size, num_classes)
     generator = generator_for(seed, "random architecture")
-    for _ in range(_DRAWS // 1000):
-        choices = space.sample(1000, generator)
-        costs = space.flops(choices)
-        fitting = choices[(costs >= _LEAST_SHARE * flops) & (costs <= flops)]
-        if len(fitting):
-            return replace(space.architecture(fitting[0]), name=f"random-{flops / 1e6:g}m-{seed}")
-    raise BudgetError(
-        f"None of {_DRAWS} random architectures of {name} uses {_LEAST_SHARE} to 1 of {flops:.4g}."
-    )
+    fitting = uniform_within(space, space.flops, _LEAST_SHARE * flops, flops, generator)
+    return replace(space.architecture(next(fitting)), name=f"random-{flops / 1e6:g}m-{seed}")
 
 
 def train(args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from random_architectures import uniform_within
 from torch import Tensor
 from units import claimed, stored
 
@@ -22,8 +23,6 @@ from fpnas.search.budget import Cost
 from fpnas.search.costs import build_cost
 from fpnas.spaces import NetworkSpace, get_space
 
-_BLOCK = 64  # architectures drawn at once
-_MAX_EMPTY_BLOCKS = 8000  # without one in range
 _MOST_DRAWS = 1000  # for one that differs from those before
 
 
@@ -121,17 +120,7 @@ class Study:
 
         Raises BudgetError if it finds none for a long time.
         """
-        empty = 0
-        while empty < _MAX_EMPTY_BLOCKS:
-            choices = self.space.sample(_BLOCK, generator)
-            costs = self.cost(choices)
-            accepted = choices[(low <= costs) & (costs <= high)]
-            empty = 0 if len(accepted) else empty + 1
-            yield from accepted
-        raise BudgetError(
-            f"None of {_BLOCK * empty} random architectures of {self.space.name} costs "
-            f"{low:.6g} to {high:.6g} {self.cfg.SEARCH.COST}; choose another SEARCH.TARGET."
-        )
+        return uniform_within(self.space, self.cost, low, high, generator)
 
     def _distinct(
         self, low: float, high: float, count: int, generator: torch.Generator
