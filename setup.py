@@ -11,9 +11,9 @@ ROOT = Path(__file__).parent
 
 EXPORT = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"]
 EXECUTORCH = ["executorch>=1.5"]
+DETECTION = ["pycocotools>=2.0.8"]
 TEST = [
     "hypothesis>=6.100",
-    "pycocotools>=2.0.8",
     "pytest>=8",
     "pytest-xdist>=3.5",
     "scikit-learn",
@@ -73,9 +73,10 @@ setup(
     extras_require={
         "export": EXPORT,
         "executorch": EXECUTORCH,
-        "test": [*TEST, *EXPORT],
-        "dev": [*TEST, *EXPORT, *EXECUTORCH, "ruff>=0.12"],
-        "all": [*EXPORT, *EXECUTORCH],
+        "detection": DETECTION,
+        "test": [*TEST, *EXPORT, *DETECTION],
+        "dev": [*TEST, *EXPORT, *EXECUTORCH, *DETECTION, "ruff>=0.12"],
+        "all": [*EXPORT, *EXECUTORCH, *DETECTION],
     },
     entry_points={"console_scripts": ["fpnas = fpnas.cli:main"]},
     classifiers=[
