@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_value
-from fpnas.data import TestLoader, TrainLoader, build_dataset, split_halves
+from fpnas.data import TestLoader, TrainLoader, build_dataset, preprocessing, split_halves
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
     CheckpointHook,
@@ -28,7 +28,7 @@ from fpnas.engine import (
     default_setup,
 )
 from fpnas.evaluation import evaluate
-from fpnas.modeling import SHARING, SuperNet, recalibrate_bn
+from fpnas.modeling import SHARING, SearchedNet, SuperNet, recalibrate_bn
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.report import write_search_report
 from fpnas.search.costs import (
@@ -49,6 +49,7 @@ from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.search.trainer import SearchTrainer
 from fpnas.solver import SharedSGD, build_optimizer, build_schedule, check_solver_config
 from fpnas.spaces import NetworkSpace, get_space
+from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write
 from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
@@ -65,10 +66,12 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     """Search as ``cfg`` says and return what was found, a result for each target.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json (a line for each step), checkpoints
-    and, at the end, search_result.pth and .yaml, architecture.yaml and report.html. With several
-    SEARCH.TARGETS these last files stand in a folder for each target (``target-60M``), together
-    with the lines of metrics.json that are about it. Call it in every process. Raises a UserError
-    on wrong input, before anything is written.
+    and, at the end, search_result.pth and .yaml, architecture.yaml, network.pth and report.html.
+    network.pth is the found network with the weights of the supernet, for the classes of the data;
+    :func:`fpnas.training.load_trained` reads it. With several SEARCH.TARGETS these last files stand
+    in a folder for each target (``target-60M``), together with the lines of metrics.json that are
+    about it. Call it in every process. Raises a UserError on wrong input, before anything is
+    written.
 
     Args:
         cfg: the config; SEARCH, SOLVER and DATA are read.
@@ -94,6 +97,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
         )
         if comm.is_main_process():
             _write_result(setup, result, budget.space)
+            _write_network(setup, trainer.supernet, result)
     comm.synchronize()
     return results
 
@@ -150,12 +154,16 @@ class SearchSetup:
 
     def score(self, supernet: SuperNet, choices: Tensor) -> dict[str, float]:
         """Accuracy on the whole validation half, with the supernet's weights."""
+        scores = evaluate(self.network(supernet, choices), self.val_images, comm.get_device())
+        return {f"mode_{name}": value for name, value in scores.items()}
+
+    def network(self, supernet: SuperNet, choices: Tensor) -> SearchedNet:
+        """With the supernet's weights, and BatchNorm statistics of its own."""
         network = supernet.extract(choices)
         device = comm.get_device()
         batches = itertools.islice(self.train_loader.iterate(), self.cfg.SEARCH.BN_BATCHES)
         recalibrate_bn(network, (images.to(device) for images, _ in batches))
-        scores = evaluate(network, self.val_images, device)
-        return {f"mode_{name}": value for name, value in scores.items()}
+        return network
 
     def folder(self, target: float) -> Path:
         """Where the result for ``target`` is written."""
@@ -336,6 +344,14 @@ def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace)
     space.architecture(result.choices, name).save(folder / "architecture.yaml")
     report = write_search_report(folder)
     logger.info("Architecture: %s. Report: %s", folder / "architecture.yaml", report)
+
+
+def _write_network(setup: SearchSetup, supernet: SuperNet, result: SearchResult) -> None:
+    network = setup.network(supernet, result.choices)
+    classes = tuple(setup.val_images.image_set.classes)
+    about = Description(network.arch, preprocessing(setup.cfg), classes)
+    checkpointer = TrainingCheckpointer(network, setup.folder(result.target), about)
+    checkpointer.write("network", {"model": network.state_dict()})
 
 
 def _copy_metrics(setup: SearchSetup, target: float) -> None:

@@ -16,10 +16,12 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
 from fpnas.engine import HookBase, Interrupted
 from fpnas.errors import BudgetError, CheckpointError, ConfigError, UserError
-from fpnas.modeling import SearchedNet
+from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import SearchResult, costs
 from fpnas.search import run as search_run
 from fpnas.spaces import NetworkSpace, get_space
+from fpnas.training import load_trained
+from fpnas.utils.checkpoint import load_weights
 
 SIDE = 8
 
@@ -79,6 +81,27 @@ def test_result_is_within_budget_and_its_files_agree(finished: tuple[Path, Searc
     assert torch.equal(loaded.choices, result.choices)
     assert space.architecture(loaded.choices).stages == arch.stages
     assert "entropy" in (folder / "report.html").read_text().lower()
+
+
+def test_found_network_comes_with_the_weights_of_the_supernet(
+    finished: tuple[Path, SearchResult],
+) -> None:
+    folder, result = finished
+    trained = load_trained(str(folder / "network.pth"))
+    about = trained.description
+    assert about.arch.stages == Architecture.load(folder / "architecture.yaml").stages
+    assert len(about.classes) == 3 and about.preprocessing.input_size == SIDE
+    supernet = SuperNet(get_space("FP-NAS-Micro").at(SIDE, 3), 3, get_cfg().SEARCH.SHARING)
+    load_weights(supernet, folder / "model_final.pth")
+    shared = supernet.extract(result.choices).state_dict()
+    own = trained.model.state_dict()
+    assert shared.keys() == own.keys()
+    for name, value in own.items():
+        if name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            continue  # of this network alone
+        assert torch.equal(value, shared[name]), name
+    moved = [name for name in own if name.endswith("running_var")]
+    assert any(not torch.equal(own[name], shared[name]) for name in moved)
 
 
 def test_every_step_is_logged_and_obeys_equation_4(finished: tuple[Path, SearchResult]) -> None:
