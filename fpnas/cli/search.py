@@ -1,8 +1,8 @@
 """Search an architecture for your images under a budget.
 
-Writes the found architecture (architecture.yaml), the same with the supernet's weights (network.pth),
-the search result with its most probable architectures, a report and checkpoints into OUTPUT_DIR. An interrupted search goes on with
---resume.
+Writes the found architecture (architecture.yaml), the same with the supernet's weights
+(network.pth), the search result with its most probable architectures, a report and checkpoints into
+OUTPUT_DIR. An interrupted search goes on with --resume.
 
   fpnas search --config-file quick/search.yaml OUTPUT_DIR out/search
 """
