@@ -53,7 +53,7 @@ setup(
     package_data={
         "fpnas": ["**/*.gz", "**/*.md", "**/LICENSE*", "**/*.yaml", "**/*.html"],
         "fpnas.configs": ["**/*.yaml"],
-        "fpnas.model_zoo.entries": ["**/*.yaml", "**/*.safetensors", "**/*.md"],
+        "fpnas.model_zoo.entries": ["**/*.yaml", "**/*.safetensors", "**/*.md", "**/*.svg"],
     },
     install_requires=[
         "torch>=2.6",

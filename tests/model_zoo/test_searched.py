@@ -29,7 +29,7 @@ def test_costs_95_to_100_percent_of_a_target_of_its_search(search: Search, found
 
 
 def test_table_has_a_row_for_each() -> None:
-    rows = [line for line in model_zoo_text().splitlines() if line.startswith("| `fp_nas_")]
+    rows = [line for line in model_zoo_text().splitlines() if line.startswith("| [`fp_nas_")]
     names = [row.split("`")[1] for row in rows]
     for search in searches():
         for found in search.found:
