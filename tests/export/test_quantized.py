@@ -79,22 +79,23 @@ def quantizers(report: ExportReport) -> int:
     return sum(node.op_type == "QuantizeLinear" for node in onnx.load(report.file).graph.node)
 
 
-def quantized_weights(report: ExportReport) -> list[tuple[onnx.NodeProto, np.ndarray, np.ndarray]]:
-    """Layer, int8 weights and their scales, of every convolution and linear layer."""
+def quantized_weights(report: ExportReport) -> list[tuple[np.ndarray, np.ndarray]]:
+    """int8 weights and their scales, of every convolution and linear layer."""
     graph = onnx.load(report.file).graph
     sources = {node.output[0]: node for node in graph.node}
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
-    dequantized = [(layer, sources[layer.input[1]]) for layer in layers]
-    return [(layer, *(constants[name] for name in node.input[:2])) for layer, node in dequantized]
+    weights = [sources[layer.input[1]] for layer in layers]
+    assert {node.op_type for node in weights} == {"DequantizeLinear"}
+    return [(constants[node.input[0]], constants[node.input[1]]) for node in weights]
 
 
 def dense_weights(report: ExportReport) -> list[np.ndarray]:
-    return [values for _, values, _ in quantized_weights(report) if values.shape[1] > 1]
+    return [values for values, _ in quantized_weights(report) if values.shape[1] > 1]
 
 
 def depthwise_weights(report: ExportReport) -> list[np.ndarray]:
-    return [values for _, values, _ in quantized_weights(report) if values.shape[1] == 1]
+    return [values for values, _ in quantized_weights(report) if values.shape[1] == 1]
 
 
 def largest_sum(values: np.ndarray) -> int:
@@ -108,7 +109,7 @@ def test_int8_has_a_scale_a_channel_and_the_metadata(net, tmp_path, caplog):
     (report,) = export(net, tmp_path, ["onnx-int8"], metadata={"classes": ["a", "b"]})
     assert report.status == "ok" and report.top1_agreement >= 90
     assert "calibrated" not in caplog.text  # 100 images are enough
-    for _, values, scales in quantized_weights(report):
+    for values, scales in quantized_weights(report):
         assert values.dtype == np.int8 and scales.shape == (len(values),)
     metadata = EXPORT_FORMATS["onnx-int8"].read_metadata(report.file)
     assert json.loads(metadata["classes"]) == ["a", "b"]
