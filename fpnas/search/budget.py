@@ -172,8 +172,10 @@ def _penalised_search(
     """Indices [F] of a probable architecture within budget, or None.
 
     Coordinate ascent on log P - price * cost / target, with the price found by bisection, starting
-    at the mode; everything within budget that it comes across is a candidate. At last the best
-    candidate is improved as long as a single change within budget makes it more probable.
+    at the mode; everything within budget that it comes across is a candidate. A narrow band of
+    costs can lie beyond every single change, so that without a candidate it starts again at
+    architectures drawn from the distribution. At last the best candidate is improved as long as a
+    single change within budget makes it more probable.
     """
     with torch.no_grad():
         log_probs = distribution.factor_log_probs()
@@ -202,17 +204,25 @@ def _penalised_search(
                 return indices, fits
             indices, score = neighbour, neighbour_score
 
-    indices = log_probs.argmax(dim=1)
-    low, high, fits = 0.0, 1.0, False
-    for _ in range(_BISECTIONS):  # a price that is high enough
-        indices, fits = ascend(indices, high)
-        if fits:
+    def bisect(indices: Tensor) -> None:
+        """Find the lowest price whose ascent from ``indices`` ends within budget."""
+        low, high, fits = 0.0, 1.0, False
+        for _ in range(_BISECTIONS):  # a price that is high enough
+            indices, fits = ascend(indices, high)
+            if fits:
+                break
+            low, high = high, high * 4
+        for _ in range(_BISECTIONS if fits else 0):
+            middle = (low + high) / 2
+            indices, fits = ascend(indices, middle)
+            low, high = (low, middle) if fits else (middle, high)
+
+    bisect(log_probs.argmax(dim=1))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_RANDOM_STARTS):
+        if best is not None:
             break
-        low, high = high, high * 4
-    for _ in range(_BISECTIONS if fits else 0):
-        middle = (low + high) / 2
-        indices, fits = ascend(indices, middle)
-        low, high = (low, middle) if fits else (middle, high)
+        bisect(torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0])
 
     improved = -math.inf
     while best is not None and best_log_prob > improved:

@@ -13,6 +13,7 @@ from search_cases import KINDS, SPACE, all_choices, randomised, small_spaces
 from fpnas.errors import BudgetError, UserError
 from fpnas.search import FactorizedDistribution, most_probable_within
 from fpnas.search.budget import check_reachable, cost_range
+from fpnas.spaces import get_space
 from fpnas.spaces.space import SearchSpace
 
 
@@ -71,6 +72,16 @@ def test_without_proof_keeps_the_floor():
     solution = most_probable_within(distribution, cost, 60.0, max_candidates=500, floor=57.0)
     assert not solution.proven
     assert 57 <= solution.cost <= 60
+
+
+def test_a_narrow_band_is_found_from_another_start():
+    """From the mode of the uniform distribution, single changes end outside these 5 %."""
+    space = get_space("FP-NAS-L1").at(240, 1000)
+    distribution = FactorizedDistribution(space)
+    solution = most_probable_within(distribution, space.flops, 728e6, 1, floor=0.95 * 728e6)
+    assert not solution.proven and 0.95 * 728e6 <= solution.cost <= 728e6
+    again = most_probable_within(distribution, space.flops, 728e6, 1, floor=0.95 * 728e6)
+    assert torch.equal(solution.choices, again.choices)
 
 
 def test_without_proof_states_a_bound_and_keeps_the_budget():
