@@ -3,6 +3,8 @@
     python benchmarks/accuracy.py train  --config-file zoo/CIFAR10.yaml --data cifar10 \\
         --output-dir out/accuracy --networks out/search/architecture.yaml mobilenetv2:6e6 resnet20
     python benchmarks/accuracy.py report --output-dir out/accuracy
+    python benchmarks/accuracy.py record --output-dir out/accuracy --config-file zoo/CIFAR10.yaml \\
+        --dataset "CIFAR-10 as JPEG files"
 
 A network is a name in ARCH_REGISTRY, an architecture's YAML file, ``mobilenetv2:FLOPS`` or
 ``mobilenetv3_small:FLOPS`` (as wide as these multiply-adds allow), ``resnet20``, or
@@ -11,6 +13,8 @@ of these multiply-adds). Each is trained once for each of --seeds, in a folder o
 interrupted run goes on where it stopped, and several processes may share the work.
 
 ``report`` prints the mean and the spread over the seeds and writes accuracy.json and accuracy.svg.
+``record`` adds what is finished to the comparison that ``fpnas zoo table --write`` puts into
+MODEL_ZOO.md.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,14 +38,17 @@ from tabulate import tabulate
 from units import claimed, stored, write_json
 
 from fpnas.archs import Architecture, get_arch
-from fpnas.config import CfgNode
+from fpnas.config import CfgNode, get_cfg
 from fpnas.data import build_dataset
 from fpnas.data.seeding import generator_for
 from fpnas.errors import UserError
+from fpnas.model_zoo import comparison
+from fpnas.model_zoo.comparison import Comparison, Trained, record_trainings
 from fpnas.report.figures import Points, scatter
 from fpnas.spaces import get_space
 from fpnas.training import run_training
 
+_COMPARISON = Path(comparison.__file__).with_suffix(".yaml")
 _LEAST_SHARE = 0.95  # of the budget, that a random architecture uses
 
 
@@ -103,18 +110,52 @@ def _train_one(cfg: CfgNode, arch: Architecture, seed: int, folder: Path) -> dic
     }
 
 
+def finished(folder: Path) -> list[dict[str, Any]]:
+    """The results in ``folder``. Raises UserError if there are none."""
+    files = sorted(folder.glob("*/*/accuracy.json"))
+    if not files:
+        raise UserError(f"{folder} holds no finished training.")
+    return [json.loads(file.read_text()) for file in files]
+
+
 def report(args: argparse.Namespace) -> None:
     """Print and write what is finished."""
-    files = sorted(args.output_dir.glob("*/*/accuracy.json"))
-    if not files:
-        raise UserError(f"{args.output_dir} holds no finished training.")
     groups: dict[str, list[dict[str, Any]]] = {}
-    for result in (json.loads(file.read_text()) for file in files):
+    for result in finished(args.output_dir):
         groups.setdefault(result["network"], []).append(result)
     rows = sorted((_row(results) for results in groups.values()), key=lambda row: row["MFLOPs"])
     write_json(args.output_dir / "accuracy.json", rows)
     (args.output_dir / "accuracy.svg").write_text(figure(rows), encoding="utf-8")
     print(tabulate(rows, headers="keys", floatfmt=".4g"))
+
+
+def record(args: argparse.Namespace) -> None:
+    """Add what is finished to the comparison of the zoo."""
+    if not args.dataset:
+        raise UserError("--dataset says in words what the images are; 'record' needs it.")
+    alike: dict[tuple[int, int], list[Trained]] = {}
+    for result in finished(args.output_dir):
+        size, epochs = result["input_size"], result["epochs"]
+        folder = args.output_dir / result["network"] / str(result["seed"])
+        _check_recipe(folder / "config.yaml", args.config_file, size, epochs)
+        one = Trained(**{field.name: result[field.name] for field in fields(Trained)})
+        one = replace(one, top1=round(one.top1, 2))
+        alike.setdefault((size, epochs), []).append(one)
+    for (size, epochs), trained in alike.items():
+        new = Comparison(args.config_file, args.dataset, size, epochs, tuple(trained))
+        record_trainings(args.comparison, new)
+    print(f"Wrote {args.comparison}")
+
+
+def _check_recipe(file: Path, recipe: str, size: int, epochs: int) -> None:
+    """Raise UserError if the training differs from its recipe in more than size and epochs."""
+    ran = get_cfg()
+    ran.merge_from_file(str(file))
+    said = {"DATA.INPUT_SIZE": size, "SOLVER.EPOCHS": epochs, "DATA.ROOT": ran.DATA.ROOT}
+    expected = config_from(recipe, said)
+    for part in ("DATA", "SOLVER"):
+        if ran[part] != expected[part]:
+            raise UserError(f"{file} differs from the recipe {recipe} in {part}.")
 
 
 def figure(rows: Sequence[dict[str, Any]]) -> str:
@@ -145,11 +186,14 @@ def _row(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+COMMANDS = {"train": train, "report": report, "record": record}
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("train", "report"))
+    parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--config-file", default="zoo/CIFAR10.yaml", help="the recipe")
     parser.add_argument("--data", default="", help="DATA.ROOT")
@@ -157,6 +201,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1, help="trainings of a network")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--dataset", default="", help="the images, in words")
+    parser.add_argument("--comparison", type=Path, default=_COMPARISON, help="file of 'record'")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE")
     return parser
 
@@ -164,7 +210,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     torch.set_num_threads(args.threads)
-    {"train": train, "report": report}[args.command](args)
+    COMMANDS[args.command](args)
 
 
 if __name__ == "__main__":

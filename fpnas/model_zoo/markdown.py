@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from fpnas.model_zoo.comparison import Comparison, comparisons
 from fpnas.model_zoo.manifest import all_records, zoo_folder
 from fpnas.model_zoo.paper import paper_tables
 from fpnas.model_zoo.record import ZooRecord
@@ -31,6 +32,13 @@ model = model_zoo.get("efficientnet_lite0", pretrained=True)
 
 On the command line: `fpnas predict --model NAME IMAGE…`, `fpnas eval --model NAME DATA.ROOT …`,
 `fpnas zoo info NAME`."""
+
+_COMPARED = """\
+## Beside networks that were trained alike
+
+Same images, recipe and epochs; only the network differs. `random-…` are random architectures that
+use 95 to 100 % of the budget in the name, all of them in one row. SD: standard deviation over the
+trainings."""
 
 _FOUND = """\
 ## Architectures searched here
@@ -85,6 +93,8 @@ def model_zoo_text() -> str:
     parts = [_INTRODUCTION]
     if ours:
         parts += ["## Searched and trained here", _our_table(ours), _commands(ours)]
+    if comparisons():
+        parts += [_COMPARED, *(_comparison(one) for one in comparisons())]
     if searches():
         parts += [_FOUND, _found_table(), _searches_list()]
     if imported:
@@ -107,6 +117,34 @@ def _our_table(records: Sequence[ZooRecord]) -> str:
             [f"`{record.name}`", record.dataset, *figures, *cost, record.recipe, record.seed]
         )
     return _table(rows, headers)
+
+
+def _comparison(compared: Comparison) -> str:
+    """What was trained alike, and the command that trains one more."""
+    headers = [
+        "network",
+        "networks",
+        "trainings",
+        "FLOPs, M",
+        "params, M",
+        "top-1, %",
+        "SD",
+        "best",
+    ]
+    rows = [
+        [
+            *(f"`{row.name}`", row.networks, row.trainings),
+            *(f"{row.flops / 1e6:.2f}", f"{row.params / 1e6:.2f}", f"{row.top1:.2f}"),
+            *("" if row.spread is None else f"{row.spread:.2f}", f"{row.best:.2f}"),
+        ]
+        for row in compared.rows()
+    ]
+    what = f"{compared.dataset}, {compared.input_size} px, {compared.epochs} epochs"
+    command = (
+        f"`python benchmarks/accuracy.py train --config-file {compared.recipe} --data … "
+        f"--output-dir … --networks NETWORK --opts SOLVER.EPOCHS {compared.epochs}`"
+    )
+    return f"{what} ({command}):\n\n{_table(rows, headers)}"
 
 
 def _found_table() -> str:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import yaml
 from fvcore.nn import FlopCountAnalysis
 
 from fpnas.config import CfgNode
@@ -96,3 +97,30 @@ def test_trains_once_and_reports_the_spread(
     assert "resnet20" in capsys.readouterr().out
     figure = (tmp_path / "out" / "accuracy.svg").read_text()
     assert "resnet20" in figure and "top-1, %" in figure
+
+
+def test_record_adds_trainings_of_the_recipe_to_the_comparison(
+    accuracy: ModuleType, tmp_path: Path
+) -> None:
+    arch = get_space("FP-NAS-Micro").at(SIDE, 2).architecture([0] * 20, "found")
+    arch.save(tmp_path / "found.yaml")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("DATA: {NAME: test_accuracy}\nSOLVER: {BATCH_SIZE: 8, LR: 0.01}\n")
+    common = ["--output-dir", str(tmp_path / "out"), "--config-file", str(recipe)]
+    opts = ["DATA.INPUT_SIZE", str(SIDE), "SOLVER.EPOCHS", "1"]
+    networks = ["--networks", str(tmp_path / "found.yaml")]
+    accuracy.main(["train", *common, *networks, "--opts", *opts])
+    comparison = tmp_path / "comparison.yaml"
+    record = ["record", *common, "--comparison", str(comparison)]
+    with pytest.raises(accuracy.UserError, match="--dataset"):
+        accuracy.main(record)
+    accuracy.main([*record, "--dataset", "noise"])
+    entry = yaml.safe_load(comparison.read_text())["comparisons"][0]
+    assert (entry["dataset"], entry["epochs"], entry["input_size"]) == ("noise", 1, SIDE)
+    assert [one["network"] for one in entry["trained"]] == ["found"]
+
+    recipe.write_text("DATA: {NAME: test_accuracy}\nSOLVER: {BATCH_SIZE: 8, LR: 0.02}\n")
+    before = comparison.read_bytes()
+    with pytest.raises(accuracy.UserError, match="differs from the recipe .* in SOLVER"):
+        accuracy.main([*record, "--dataset", "noise"])
+    assert comparison.read_bytes() == before

@@ -1,0 +1,143 @@
+"""Networks that were trained alike: found ones, references, random ones; see comparison.yaml."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from statistics import mean, stdev
+
+import yaml
+
+from fpnas.model_zoo.strict import parse, to_plain
+from fpnas.utils.checkpoint import atomic_write
+
+_HEADER = "# Networks that were trained alike here; written by benchmarks/accuracy.py record.\n"
+_RANDOM = re.compile(r"(random-.+)-\d+")  # its last number is the seed of the architecture
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One training.
+
+    Attributes:
+        network: name; ``random-6m-0`` is the random network of seed 0 within 6 MFLOPs.
+        flops: multiply-adds.
+        params: weights of convolutions and linear layers.
+        seed: of the training.
+        top1: accuracy on the test images, percent.
+    """
+
+    network: str
+    flops: int
+    params: int
+    seed: int
+    top1: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trainings that differ by nothing but their network and their seed.
+
+    Attributes:
+        recipe: as ``--config-file`` takes it.
+        dataset: the images, in words.
+        input_size: px.
+        epochs: of each training.
+        trained: in any order.
+    """
+
+    recipe: str
+    dataset: str
+    input_size: int
+    epochs: int
+    trained: tuple[Trained, ...]
+
+    def rows(self) -> list[Row]:
+        """One for each network, one for all random networks of a budget; the cheapest first."""
+        groups: dict[str, list[Trained]] = {}
+        for one in self.trained:
+            match = _RANDOM.fullmatch(one.network)
+            groups.setdefault(match[1] if match else one.network, []).append(one)
+        return sorted((Row.of(name, group) for name, group in groups.items()), key=_by_cost)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What several trainings came to.
+
+    ``networks`` and ``trainings`` are their numbers; ``flops`` and ``params`` means over the
+    trainings; ``top1`` the mean accuracy, ``best`` the highest and ``spread`` the standard
+    deviation, None for one training.
+    """
+
+    name: str
+    networks: int
+    trainings: int
+    flops: float
+    params: float
+    top1: float
+    spread: float | None
+    best: float
+
+    @classmethod
+    def of(cls, name: str, trained: list[Trained]) -> Row:
+        top1 = [one.top1 for one in trained]
+        return cls(
+            name=name,
+            networks=len({one.network for one in trained}),
+            trainings=len(trained),
+            flops=mean(one.flops for one in trained),
+            params=mean(one.params for one in trained),
+            top1=mean(top1),
+            spread=stdev(top1) if len(top1) > 1 else None,
+            best=max(top1),
+        )
+
+
+@dataclass(frozen=True)
+class _Comparisons:
+    """Contents of ``comparison.yaml``."""
+
+    comparisons: tuple[Comparison, ...]
+
+
+def comparisons() -> tuple[Comparison, ...]:
+    """All of them. Raises ConfigError on a file that cannot be used."""
+    return parse_comparisons(
+        resources.files("fpnas.model_zoo").joinpath("comparison.yaml").read_text("utf-8")
+    )
+
+
+def record_trainings(path: Path, new: Comparison) -> None:
+    """Add the trainings of ``new`` to the file; one of a network and seed that it has is replaced.
+
+    Raises ConfigError on a file that cannot be used, which then stays as it is.
+    """
+    known = list(parse_comparisons(path.read_text("utf-8"))) if path.exists() else []
+    for i, old in enumerate(known):
+        if dataclasses.replace(old, trained=()) == dataclasses.replace(new, trained=()):
+            known[i] = dataclasses.replace(new, trained=_merged((*old.trained, *new.trained)))
+            break
+    else:
+        known.append(dataclasses.replace(new, trained=_merged(new.trained)))
+    plain = to_plain(_Comparisons(tuple(known)))
+    with atomic_write(path) as file:
+        file.write((_HEADER + yaml.safe_dump(plain, sort_keys=False)).encode())
+
+
+def _merged(trained: Iterable[Trained]) -> tuple[Trained, ...]:
+    by_name = {(one.network, one.seed): one for one in trained}
+    return tuple(sorted(by_name.values(), key=lambda one: (one.flops, one.network, one.seed)))
+
+
+def parse_comparisons(text: str) -> tuple[Comparison, ...]:
+    """The contents of comparison.yaml. Raises ConfigError on what cannot be used."""
+    return parse(_Comparisons, yaml.safe_load(text), "comparison.yaml").comparisons
+
+
+def _by_cost(row: Row) -> tuple[float, str]:
+    return row.flops, row.name
