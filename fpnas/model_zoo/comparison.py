@@ -107,9 +107,8 @@ class _Comparisons:
 
 def comparisons() -> tuple[Comparison, ...]:
     """All of them. Raises ConfigError on a file that cannot be used."""
-    return parse_comparisons(
-        resources.files("fpnas.model_zoo").joinpath("comparison.yaml").read_text("utf-8")
-    )
+    file = resources.files("fpnas.model_zoo").joinpath("comparison.yaml")
+    return parse_comparisons(file.read_text("utf-8"))
 
 
 def record_trainings(path: Path, new: Comparison) -> None:
