@@ -45,7 +45,9 @@ _FOUND = """\
 
 Each uses 95 to 100 % of its target. Networks of one search share its supernet and its cost; its
 multiply-adds are those of all forward and backward passes. The loss is that of held-out images with
-the weights of the supernet, which tells networks of one search apart and nothing else.
+the weights of the supernet, which tells networks of one search apart and nothing else. Chance is
+ln 10 = 2.303: where the loss is near it, the supernet had hardly learned and the network is little
+more than a random one of its cost. Such searches were sized for two CPU cores, not for a result.
 `build_model` takes the name as `MODEL.ARCH`; here it leads to a drawing."""
 
 _IMPORTED = """\
