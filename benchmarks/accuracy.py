@@ -38,7 +38,7 @@ from tabulate import tabulate
 from units import claimed, stored, write_json
 
 from fpnas.archs import Architecture, get_arch
-from fpnas.config import CfgNode, get_cfg
+from fpnas.config import CfgNode
 from fpnas.data import build_dataset
 from fpnas.data.seeding import generator_for
 from fpnas.errors import UserError
@@ -149,8 +149,7 @@ def record(args: argparse.Namespace) -> None:
 
 def _check_recipe(file: Path, recipe: str, size: int, epochs: int) -> None:
     """Raise UserError if the training differs from its recipe in more than size and epochs."""
-    ran = get_cfg()
-    ran.merge_from_file(str(file))
+    ran = config_from(file)
     said = {"DATA.INPUT_SIZE": size, "SOLVER.EPOCHS": epochs, "DATA.ROOT": ran.DATA.ROOT}
     expected = config_from(recipe, said)
     for part in ("DATA", "SOLVER"):

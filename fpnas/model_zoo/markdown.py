@@ -95,8 +95,8 @@ def model_zoo_text() -> str:
     parts = [_INTRODUCTION]
     if ours:
         parts += ["## Searched and trained here", _our_table(ours), _commands(ours)]
-    if comparisons():
-        parts += [_COMPARED, *(_comparison(one) for one in comparisons())]
+    if compared := comparisons():
+        parts += [_COMPARED, *(_comparison(one) for one in compared)]
     if searches():
         parts += [_FOUND, _found_table(), _searches_list()]
     if imported:
@@ -123,16 +123,8 @@ def _our_table(records: Sequence[ZooRecord]) -> str:
 
 def _comparison(compared: Comparison) -> str:
     """What was trained alike, and the command that trains one more."""
-    headers = [
-        "network",
-        "networks",
-        "trainings",
-        "FLOPs, M",
-        "params, M",
-        "top-1, %",
-        "SD",
-        "best",
-    ]
+    headers = ["network", "networks", "trainings", "FLOPs, M", "params, M"]
+    headers += ["top-1, %", "SD", "best"]
     rows = [
         [
             *(f"`{row.name}`", row.networks, row.trainings),
@@ -144,7 +136,8 @@ def _comparison(compared: Comparison) -> str:
     what = f"{compared.dataset}, {compared.input_size} px, {compared.epochs} epochs"
     command = (
         f"`python benchmarks/accuracy.py train --config-file {compared.recipe} --data … "
-        f"--output-dir … --networks NETWORK --opts SOLVER.EPOCHS {compared.epochs}`"
+        f"--output-dir … --networks NETWORK --opts DATA.INPUT_SIZE {compared.input_size} "
+        f"SOLVER.EPOCHS {compared.epochs}`"
     )
     return f"{what} ({command}):\n\n{_table(rows, headers)}"
 

@@ -40,8 +40,8 @@ def publish(
 ) -> ZooRecord:
     """Write ``NAME.safetensors`` and ``NAME.yaml`` into the zoo's folder; return the record.
 
-    Accuracies hold for the weights as they are stored: publish without metrics, run
-    ``fpnas eval --model NAME``, and publish again with what it printed.
+    Accuracies hold for the weights as they are stored: :func:`~fpnas.model_zoo.publish_run`
+    publishes without metrics, measures, and writes the record again.
 
     Args:
         name: in the zoo.
@@ -75,9 +75,14 @@ def publish(
         classes=about.classes,
         **{field.name: getattr(provenance, field.name) for field in dataclasses.fields(provenance)},
     )
-    with atomic_write(path.with_suffix(".yaml")) as file:
-        file.write(record.to_yaml().encode())
+    write_record(record)
     return record
+
+
+def write_record(record: ZooRecord) -> None:
+    """Write ``NAME.yaml`` into the zoo's folder."""
+    with atomic_write(zoo_folder() / f"{record.name}.yaml") as file:
+        file.write(record.to_yaml().encode())
 
 
 def _halved(name: str, value: Tensor) -> Tensor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fpnas.archs import get_arch
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import CheckpointError
 from fpnas.model_zoo.cache import sha256_of
-from fpnas.model_zoo.publish import Provenance, publish
+from fpnas.model_zoo.publish import Provenance, publish, write_record
 from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
 from fpnas.model_zoo.searched import searches
 from fpnas.model_zoo.zoo import get_config
@@ -68,10 +68,10 @@ def publish_run(folder: Path, name: str, architecture: str, training: Training) 
         source=_source(cfg, search),
         search=search,
     )
-    checkpoint = str(folder / "model_final.pth")
-    publish(name, checkpoint, architecture, provenance)
-    metric = _measured(name, cfg, training)
-    return publish(name, checkpoint, architecture, provenance, (metric,))
+    unmeasured = publish(name, str(folder / "model_final.pth"), architecture, provenance)
+    record = replace(unmeasured, metrics=(_measured(name, cfg, training),))
+    write_record(record)
+    return record
 
 
 def data_hash(cfg: CfgNode) -> str | None:
@@ -89,11 +89,11 @@ def _measured(name: str, trained: CfgNode, training: Training) -> Metric:
     cfg = get_config(name)
     cfg.DATA.ROOT = trained.DATA.ROOT
     cfg.freeze()
-    record_command = f"fpnas eval --model {name}"
+    command = f"fpnas eval --model {name}"
     if training.data_argument:
-        record_command += f" DATA.ROOT {training.data_argument}"
+        command += f" DATA.ROOT {training.data_argument}"
     top1 = round(run_evaluation(cfg)["top1"], 2)
-    return Metric("top1", top1, training.test_data, command=record_command)
+    return Metric("top1", top1, training.test_data, command=command)
 
 
 def _search_of(arch: str) -> SearchCost | None:
