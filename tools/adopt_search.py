@@ -4,19 +4,19 @@
         --data "CIFAR-10 as JPEG files, 48 px" fp_nas_s1pp=FP-NAS-S1++ fp_nas_s2pp=FP-NAS-S2++
 
 One name for each target of the search, in their order; after '=' the paper's network with that
-target, if it has one. The commit in the record is that of the checkout. Afterwards, the tables:
-``fpnas zoo table --write``.
+target, if it has one. The commit in the record is --commit, by default that of the checkout.
+Afterwards, the tables: ``fpnas zoo table --write``.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 from fpnas.errors import UserError
-from fpnas.model_zoo.adopt import PACKAGE, adopt
+from fpnas.model_zoo.adopt import adopt
+from fpnas.utils.checkout import head_commit
 
 
 def main() -> None:
@@ -25,11 +25,10 @@ def main() -> None:
     parser.add_argument("config", help="its configuration, as --config-file takes it")
     parser.add_argument("names", nargs="+", metavar="NAME[=PAPER]", help="one for each target")
     parser.add_argument("--data", required=True, help="the images, in words")
+    parser.add_argument("--commit", help="of fpnas, with which it ran")
     args = parser.parse_args()
-    git = ["git", "-C", str(PACKAGE), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
     try:
-        adopt(args.folder, args.config, args.data, args.names, commit)
+        adopt(args.folder, args.config, args.data, args.names, args.commit or head_commit())
     except UserError as error:
         sys.exit(f"{Path(__file__).name}: {error}")
 

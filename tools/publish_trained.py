@@ -11,12 +11,12 @@ The commit in the record is --commit, by default that of the checkout. Afterward
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 from fpnas.errors import UserError
 from fpnas.model_zoo.publish_run import Training, publish_run
+from fpnas.utils.checkout import head_commit
 
 
 def main() -> None:
@@ -36,17 +36,12 @@ def main() -> None:
             args.dataset,
             args.test_data,
             args.data_argument,
-            args.commit or _head(),
+            args.commit or head_commit(),
         )
         record = publish_run(args.folder, args.name, args.arch or args.name, training)
     except UserError as error:
         sys.exit(f"{Path(__file__).name}: {error}")
     print(f"{record.name}: {record.metric('top1').value:.2f} %, {record.size_bytes / 1e6:.2f} MB")
-
-
-def _head() -> str:
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":
