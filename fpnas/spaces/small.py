@@ -25,20 +25,27 @@ FP_NAS_MINI_ROWS = (
     Row(_EXPANSION, (48, 96, 16), repeats=3, stride=1),
 )
 
-FP_NAS_C10_ROWS = (
-    Row((1,), (8, 16, 4), repeats=1, stride=1),
-    Row(_EXPANSION, (12, 24, 4), repeats=2, stride=2),
-    Row(_EXPANSION, (24, 48, 8), repeats=3, stride=2),
-    Row(_EXPANSION, (32, 64, 8), repeats=2, stride=1),
-    Row(_EXPANSION, (64, 128, 16), repeats=3, stride=2),
+# The skip at stride 2 would read one pixel of four, so the groups that halve the maps have none.
+_HALVING = {**FBNETV2_MICRO, "kernel": (3, 5)}
+FP_NAS_C10_GROUPS = (
+    (FBNETV2_MICRO, Row((1,), (8, 16, 4), repeats=1, stride=1)),
+    (_HALVING, Row(_EXPANSION, (12, 28, 4), repeats=1, stride=2)),
+    (FBNETV2_MICRO, Row(_EXPANSION, (12, 28, 4), repeats=2, stride=1)),
+    (_HALVING, Row(_EXPANSION, (24, 56, 8), repeats=1, stride=2)),
+    (FBNETV2_MICRO, Row(_EXPANSION, (24, 56, 8), repeats=2, stride=1)),
+    (FBNETV2_MICRO, Row(_EXPANSION, (32, 72, 8), repeats=2, stride=1)),
+    (_HALVING, Row(_EXPANSION, (48, 128, 16), repeats=1, stride=2)),
+    (FBNETV2_MICRO, Row(_EXPANSION, (48, 128, 16), repeats=1, stride=1)),
 )
 
 
-def _small_space(name: str, input_size: int, width: int, groups: list[BlockGroup]) -> NetworkSpace:
+def _small_space(
+    name: str, input_size: int, width: int, groups: list[BlockGroup], stem: int = 16
+) -> NetworkSpace:
     return NetworkSpace(
         name,
         input_size,
-        stem=ConvSpec(channels=16, kernel=3, stride=1, act="swish"),
+        stem=ConvSpec(channels=stem, kernel=3, stride=1, act="swish"),
         block_groups=groups,
         head=HeadSpec(channels=width, num_classes=10, act="swish"),
     )
@@ -64,5 +71,6 @@ def fp_nas_mini_pp() -> NetworkSpace:
 
 @SPACE_REGISTRY.register(name="FP-NAS-C10")
 def fp_nas_c10() -> NetworkSpace:
-    """For 32 x 32 px, networks of a few million FLOPs whose last maps have 4 x 4 px."""
-    return _small_space("FP-NAS-C10", 32, 512, block_groups(FP_NAS_C10_ROWS, FBNETV2_MICRO))
+    """For 32 x 32 px, networks of 3 to 12 million FLOPs whose last maps have 4 x 4 px."""
+    groups = [group for micro, row in FP_NAS_C10_GROUPS for group in block_groups((row,), micro)]
+    return _small_space("FP-NAS-C10", 32, 256, groups, stem=8)
