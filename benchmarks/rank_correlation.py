@@ -13,6 +13,10 @@ recalibrated. ``report`` prints Kendall's tau between ratings and stand-alone ac
 that of FLOPs and weights as ratings, and the tau that the noise of the trainings leaves to a
 perfect predictor. It writes report.json and report.svg.
 
+Networks that a search in the same space found (--found out/search/search_result.pth) are trained
+and rated with the others. They are a set of their own, "found", which no tau counts; the report
+says how many of the random networks within budget each of them beats.
+
 Every training and every rating is a piece with a file of its own; an interrupted run goes on where
 it stopped, and several processes may share the work of an output folder:
 
@@ -32,7 +36,15 @@ from pathlib import Path
 
 import torch
 from benchmark_config import config_from
-from rank_lib.report import Results, correlations, gains, plot, spread, tables
+from rank_lib.report import (
+    Results,
+    against_random,
+    correlations,
+    gains,
+    plot,
+    spread,
+    tables,
+)
 from rank_lib.standalone import train_alone
 from rank_lib.study import Study
 from rank_lib.supernet import SETTINGS, StudiedSupernet
@@ -48,9 +60,10 @@ _DEFAULT_SETTINGS = ["base", "paper-sharing", "share-all", "whole-space", "sandw
 def standalone(args: argparse.Namespace) -> None:
     """Train every candidate, then the first ones with further seeds."""
     study = open_study(args)
-    candidates = study.candidates(args.budget)
+    candidates = study.found(args.found) + study.candidates(args.budget)
     jobs = [(candidate, 0) for candidate in candidates]
-    jobs += [(c, seed) for c in candidates[: args.repeats] for seed in range(1, args.seeds)]
+    repeated = candidates[len(args.found) :][: args.repeats]
+    jobs += [(c, seed) for c in repeated for seed in range(1, args.seeds)]
     for candidate, seed in jobs:
         folder = study.folder / "standalone" / f"{candidate.name}-{seed}"
         with claimed(folder) as mine:
@@ -66,7 +79,7 @@ def standalone(args: argparse.Namespace) -> None:
 def supernet(args: argparse.Namespace) -> None:
     """Train the supernets and let each rate all candidates."""
     study = open_study(args)
-    candidates = study.candidates(args.budget)
+    candidates = study.found(args.found) + study.candidates(args.budget)
     for seed in range(args.supernet_seeds):
         for name in args.settings:
             folder = study.folder / "supernet" / f"{name}-{seed}"
@@ -90,10 +103,12 @@ def report(args: argparse.Namespace) -> None:
     cfg, _ = configs(args)
     results = Results(args.output_dir, args.report_images, cfg.TEST.BATCH_SIZE)
     spreads, records, better = spread(results), correlations(results), gains(results)
+    rivals = against_random(results)
     write_json(
         args.output_dir / "report.json",
         {
             "spread": spreads,
+            "found": rivals,
             "supernets": results.supernets,
             "correlations": records,
             "gains": better,
@@ -101,7 +116,8 @@ def report(args: argparse.Namespace) -> None:
     )
     plot(results, records, args.output_dir / "report.svg")
     shown = [{"set": name, **figures} for name, figures in spreads.items()]
-    print(tabulate(shown, headers="keys", floatfmt=".4g"), *tables(records, better), sep="\n\n")
+    overview = [tabulate(rows, headers="keys", floatfmt=".4g") for rows in (shown, rivals) if rows]
+    print(*overview, *tables(records, better), sep="\n\n")
 
 
 COMMANDS = {"standalone": standalone, "supernet": supernet, "report": report}
@@ -146,6 +162,9 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--wide-low", type=float, default=0.3, help="their least cost, share of it")
     which.add_argument("--repeats", type=int, default=2, help="architectures with several seeds")
     which.add_argument("--seeds", type=int, default=3, help="of these")
+    which.add_argument(
+        "--found", type=Path, nargs="+", default=[], help="search_result.pth of searches"
+    )
     nets = parser.add_argument_group("supernets")
     nets.add_argument("--settings", nargs="+", choices=SETTINGS, default=_DEFAULT_SETTINGS)
     nets.add_argument("--supernet-seeds", type=int, default=1)

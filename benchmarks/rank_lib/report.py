@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from fpnas.errors import UserError
-from fpnas.report.figures import BLUE, ORANGE
+from fpnas.report.figures import BLUE, ORANGE, RED
 from rank_lib.statistics import correlate, gain, highest_tau, seed_deviation
 
 Record = Mapping[str, Any]
@@ -85,8 +85,9 @@ class Results:
                 self.ratings += _ratings(file.parent.name, rated, images, batch_size)
 
     def names(self, of_set: str) -> list[str]:
-        """Trained candidates of "budget", of "wide", or "all"."""
-        return [n for n, t in self.first.items() if of_set in ("all", t["set"])]
+        """Trained candidates of "budget", of "wide", "all" of these two, or of "found"."""
+        sets = tuple(_SETS) if of_set == "all" else (of_set,)
+        return [n for n, t in self.first.items() if t["set"] in sets]
 
     def accuracies(self, names: Sequence[str]) -> list[float]:
         """Stand-alone test accuracies, percent."""
@@ -126,6 +127,21 @@ def spread(results: Results) -> dict[str, dict[str, float]]:
                 "highest_tau": highest_tau(accuracies, noise),
             }
     return table
+
+
+def against_random(results: Results) -> list[dict[str, Any]]:
+    """What was found, beside the random networks within budget: stand-alone test accuracies."""
+    rivals = results.accuracies(results.names("budget"))
+    rows = []
+    for name in results.names("found"):
+        training = results.first[name]
+        row = {"network": name, "flops": training["flops"], "accuracy": training["accuracy"]}
+        if len(rivals) > 1:
+            above = training["accuracy"] - statistics.mean(rivals)
+            row["beats"] = f"{sum(r < training['accuracy'] for r in rivals)} of {len(rivals)}"
+            row["deviations above the mean"] = above / statistics.stdev(rivals)
+        rows.append(row)
+    return rows
 
 
 def correlations(results: Results) -> list[dict[str, Any]]:
@@ -229,10 +245,11 @@ def plot(results: Results, records: Sequence[Record], path: Path) -> None:
     figure = Figure(figsize=(3.6 * columns, 3.3 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).flat
     for ax, rating in zip(axes, panels, strict=False):
-        for of_set, color in _SETS.items():
+        for of_set, color in (*_SETS.items(), ("found", RED)):
             names = [name for name in results.names(of_set) if name in rating.values]
-            values = [rating.values[name] for name in names]
-            ax.scatter(results.accuracies(names), values, s=18, color=color, label=of_set)
+            if names:
+                values = [rating.values[name] for name in names]
+                ax.scatter(results.accuracies(names), values, s=18, color=color, label=of_set)
         taus = [
             f"{record['set']} {record['tau']:.2f} ± {record['error']:.2f}"
             for record in records

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fpnas.data.seeding import generator_for
 from fpnas.errors import BudgetError, ConfigError
 from fpnas.search.budget import Cost
 from fpnas.search.costs import build_cost
+from fpnas.search.result import SearchResult
 from fpnas.spaces import NetworkSpace, get_space
 
 _MOST_DRAWS = 1000  # for one that differs from those before
@@ -114,6 +116,15 @@ class Study:
             [choices] = self._distinct(low, high, 1, generator_for(seed, "wide", i))
             named.append((f"wide-{i:02d}", choices))
         return [self._candidate(name, choices) for name, choices in named]
+
+    def found(self, files: Sequence[Path]) -> list[Candidate]:
+        """What searches found, from their search_result.pth files, named by a hash of the choices.
+
+        Raises CheckpointError if a file is damaged or of a search in another space.
+        """
+        found = [SearchResult.load(file, self.space).choices for file in files]
+        digests = [sha256(str(choices.tolist()).encode()).hexdigest()[:6] for choices in found]
+        return [self._candidate(f"found-{d}", c) for d, c in zip(digests, found, strict=True)]
 
     def uniform(self, low: float, high: float, generator: torch.Generator) -> Iterator[Tensor]:
         """Endless architectures [V], uniform among those of the space that cost low to high.

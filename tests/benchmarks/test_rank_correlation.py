@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from scipy import stats
 from fpnas.config import CfgNode
 from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
 from fpnas.errors import UserError
-from fpnas.spaces import get_space
+from fpnas.search import search
+from fpnas.spaces import NetworkSpace, get_space
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 SIDE, TARGET = 8, 4e5
@@ -118,6 +120,35 @@ def test_whole_study(benchmark, tmp_path, capsys):
     other = ["--low", "0.9", *flags]
     with pytest.raises(UserError, match="candidates differ"):
         benchmark.main(["standalone", *other])
+
+
+def _cheap_is_likely(space: NetworkSpace) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda choices: -space.flops(choices).double()
+
+
+def test_found_networks_stand_beside_the_random_ones(benchmark, tmp_path, capsys):
+    space = get_space("FP-NAS-Micro").at(SIDE, num_classes=2)
+    found = search(space, _cheap_is_likely(space), space.flops, TARGET, iterations=3)
+    file = tmp_path / "search" / "search_result.pth"
+    found.save(file)
+    flags = arguments(tmp_path / "study", "--settings", "base", "--found", str(file), epochs=1)
+    benchmark.main(["standalone", "supernet", "report", *flags])
+
+    report = json.loads((tmp_path / "study" / "report.json").read_text())
+    [row] = report["found"]
+    files = (tmp_path / "study" / "standalone").glob("*-0/result.json")
+    results = {r["name"]: r for r in (json.loads(f.read_text()) for f in files)}
+    assert results[row["network"]]["choices"] == found.choices.tolist()
+    rivals = [r["accuracy"] for r in results.values() if r["set"] == "budget"]
+    assert row["beats"] == f"{sum(r < row['accuracy'] for r in rivals)} of 5"
+    assert (tmp_path / f"study/supernet/base-0/ratings/{row['network']}.json").exists()
+    assert report["spread"]["all"]["architectures"] == 5 + 2  # without the found one
+    assert row["network"] in capsys.readouterr().out
+
+    other = get_space("FP-NAS-Mini").at(SIDE, num_classes=2)
+    search(other, _cheap_is_likely(other), iterations=3).save(file)
+    with pytest.raises(UserError, match="FP-NAS-Mini"):
+        benchmark.main(["standalone", *flags])
 
 
 def test_supernet_resumes_with_the_same_bits(benchmark, tmp_path, monkeypatch):
