@@ -60,10 +60,9 @@ _DEFAULT_SETTINGS = ["base", "paper-sharing", "share-all", "whole-space", "sandw
 def standalone(args: argparse.Namespace) -> None:
     """Train every candidate, then the first ones with further seeds."""
     study = open_study(args)
-    candidates = study.found(args.found) + study.candidates(args.budget)
-    jobs = [(candidate, 0) for candidate in candidates]
-    repeated = candidates[len(args.found) :][: args.repeats]
-    jobs += [(c, seed) for c in repeated for seed in range(1, args.seeds)]
+    drawn = study.candidates(args.budget)
+    jobs = [(candidate, 0) for candidate in study.found(args.found) + drawn]
+    jobs += [(c, seed) for c in drawn[: args.repeats] for seed in range(1, args.seeds)]
     for candidate, seed in jobs:
         folder = study.folder / "standalone" / f"{candidate.name}-{seed}"
         with claimed(folder) as mine:
