@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -43,8 +42,8 @@ from fpnas.data import build_dataset
 from fpnas.data.seeding import generator_for
 from fpnas.errors import UserError
 from fpnas.model_zoo import comparison
-from fpnas.model_zoo.comparison import Comparison, Trained, record_trainings
-from fpnas.report.figures import Points, scatter
+from fpnas.model_zoo.comparison import Comparison, Trained, networks_of, record_trainings
+from fpnas.model_zoo.comparison_plot import draw_networks
 from fpnas.spaces import get_space
 from fpnas.training import run_training
 
@@ -120,13 +119,29 @@ def finished(folder: Path) -> list[dict[str, Any]]:
 
 def report(args: argparse.Namespace) -> None:
     """Print and write what is finished."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for result in finished(args.output_dir):
-        groups.setdefault(result["network"], []).append(result)
-    rows = sorted((_row(results) for results in groups.values()), key=lambda row: row["MFLOPs"])
+    results = finished(args.output_dir)
+    networks = networks_of(_trained(result) for result in results)
+    first = {one["network"]: one for one in reversed(results)}
+    rows = [
+        {
+            "network": row.name,
+            "MFLOPs": row.flops / 1e6,
+            "params, M": row.params / 1e6,
+            "epochs": first[row.name]["epochs"],
+            "trainings": row.trainings,
+            "top-1, %": row.top1,
+            "SD": row.spread,
+            "CPU min": _minutes(first[row.name]["cpu_seconds"]),
+        }
+        for row in networks
+    ]
     write_json(args.output_dir / "accuracy.json", rows)
-    (args.output_dir / "accuracy.svg").write_text(figure(rows), encoding="utf-8")
+    (args.output_dir / "accuracy.svg").write_text(draw_networks(networks), encoding="utf-8")
     print(tabulate(rows, headers="keys", floatfmt=".4g"))
+
+
+def _minutes(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 60
 
 
 def record(args: argparse.Namespace) -> None:
@@ -138,13 +153,16 @@ def record(args: argparse.Namespace) -> None:
         size, epochs = result["input_size"], result["epochs"]
         folder = args.output_dir / result["network"] / str(result["seed"])
         _check_recipe(folder / "config.yaml", args.config_file, size, epochs)
-        one = Trained(**{field.name: result[field.name] for field in fields(Trained)})
-        one = replace(one, top1=round(one.top1, 2))
+        one = replace(_trained(result), top1=round(result["top1"], 2))
         alike.setdefault((size, epochs), []).append(one)
     for (size, epochs), trained in alike.items():
         new = Comparison(args.config_file, args.dataset, size, epochs, tuple(trained))
         record_trainings(args.comparison, new)
     print(f"Wrote {args.comparison}")
+
+
+def _trained(result: dict[str, Any]) -> Trained:
+    return Trained(**{field.name: result[field.name] for field in fields(Trained)})
 
 
 def _check_recipe(file: Path, recipe: str, size: int, epochs: int) -> None:
@@ -155,34 +173,6 @@ def _check_recipe(file: Path, recipe: str, size: int, epochs: int) -> None:
     for part in ("DATA", "SOLVER"):
         if ran[part] != expected[part]:
             raise UserError(f"{file} differs from the recipe {recipe} in {part}.")
-
-
-def figure(rows: Sequence[dict[str, Any]]) -> str:
-    """Accuracy against FLOPs as SVG, a line for each kind of network."""
-    kinds: dict[str, list[tuple[float, float, str]]] = {}
-    for row in rows:
-        found = row["network"].startswith("fp_nas")
-        kind = "FP-NAS" if found else row["network"].partition("-")[0]
-        kinds.setdefault(kind, []).append((row["MFLOPs"], row["top-1, %"], row["network"]))
-    groups = [Points(kind, tuple(points)) for kind, points in kinds.items()]
-    groups.sort(key=lambda group: group.label != "FP-NAS")
-    axes = ("multiply-adds, M", "top-1, %, mean over the seeds")
-    return scatter("Accuracy against FLOPs", *axes, groups, log_x=True)
-
-
-def _row(results: list[dict[str, Any]]) -> dict[str, Any]:
-    top1 = [result["top1"] for result in results]
-    first = results[0]
-    return {
-        "network": first["network"],
-        "MFLOPs": first["flops"] / 1e6,
-        "params, M": first["params"] / 1e6,
-        "epochs": first["epochs"],
-        "seeds": len(top1),
-        "top-1, %": statistics.mean(top1),
-        "SD": statistics.stdev(top1) if len(top1) > 1 else None,
-        "CPU min": None if first["cpu_seconds"] is None else first["cpu_seconds"] / 60,
-    }
 
 
 COMMANDS = {"train": train, "report": report, "record": record}

@@ -58,11 +58,7 @@ class Comparison:
 
     def rows(self) -> list[Row]:
         """One for each network, one for all random networks of a budget; the cheapest first."""
-        groups: dict[str, list[Trained]] = {}
-        for one in self.trained:
-            match = _RANDOM.fullmatch(one.network)
-            groups.setdefault(match[1] if match else one.network, []).append(one)
-        return sorted((Row.of(name, group) for name, group in groups.items()), key=_by_cost)
+        return _rows((_without_seed(one.network), one) for one in self.trained)
 
 
 @dataclass(frozen=True)
@@ -96,6 +92,25 @@ class Row:
             spread=stdev(top1) if len(top1) > 1 else None,
             best=max(top1),
         )
+
+
+def networks_of(trained: Iterable[Trained]) -> list[Row]:
+    """A row for each network; the cheapest first."""
+    return _rows((one.network, one) for one in trained)
+
+
+def _rows(trained: Iterable[tuple[str, Trained]]) -> list[Row]:
+    """A row for each name; the cheapest first."""
+    groups: dict[str, list[Trained]] = {}
+    for name, one in trained:
+        groups.setdefault(name, []).append(one)
+    rows = (Row.of(name, group) for name, group in groups.items())
+    return sorted(rows, key=lambda row: (row.flops, row.name))
+
+
+def _without_seed(network: str) -> str:
+    match = _RANDOM.fullmatch(network)
+    return match[1] if match else network
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,3 @@ def _merged(trained: Iterable[Trained]) -> tuple[Trained, ...]:
 def parse_comparisons(text: str) -> tuple[Comparison, ...]:
     """The contents of comparison.yaml. Raises ConfigError on what cannot be used."""
     return parse(_Comparisons, yaml.safe_load(text), "comparison.yaml").comparisons
-
-
-def _by_cost(row: Row) -> tuple[float, str]:
-    return row.flops, row.name

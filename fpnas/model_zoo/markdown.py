@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from fpnas.model_zoo.comparison import Comparison, comparisons
+from fpnas.model_zoo.comparison import Comparison, comparisons, networks_of
 from fpnas.model_zoo.manifest import all_records, zoo_folder
 from fpnas.model_zoo.paper import paper_tables
 from fpnas.model_zoo.record import ZooRecord
@@ -16,6 +16,8 @@ from fpnas.utils.checkpoint import atomic_write
 
 FILE = "MODEL_ZOO.md"
 DRAWINGS = "drawings"
+PLOTS = "plots"
+_LEAST_POINTS = 3  # networks that make a plot worth its place
 
 _INTRODUCTION = """\
 # Model zoo
@@ -68,11 +70,12 @@ finds."""
 
 
 def write_model_zoo() -> Path:
-    """Write MODEL_ZOO.md and its drawings into the zoo's folder; return the path of the text."""
+    """Write MODEL_ZOO.md and its pictures into the zoo's folder; return the path of the text."""
     folder = zoo_folder()
-    texts = {folder / DRAWINGS / name: svg for name, svg in drawings().items()}
-    texts[folder / FILE] = model_zoo_text()
-    (folder / DRAWINGS).mkdir(exist_ok=True)
+    texts = {folder / FILE: model_zoo_text()}
+    for name, pictures in ((DRAWINGS, drawings()), (PLOTS, plots())):
+        (folder / name).mkdir(exist_ok=True)
+        texts |= {folder / name / file: svg for file, svg in pictures.items()}
     for path, text in texts.items():
         with atomic_write(path) as file:
             file.write(text.encode())
@@ -85,6 +88,20 @@ def drawings() -> dict[str, str]:
 
     found = [one for search in searches() for one in search.found]
     return {f"{one.arch}.svg": draw_architecture(one.build_arch()) + "\n" for one in found}
+
+
+def plots() -> dict[str, str]:
+    """An SVG for each comparison of three or more networks, by file name."""
+    from fpnas.model_zoo.comparison_plot import draw_networks
+
+    compared = [(_plot_name(one), networks_of(one.trained)) for one in comparisons()]
+    return {name: draw_networks(nets) + "\n" for name, nets in compared if name is not None}
+
+
+def _plot_name(compared: Comparison) -> str | None:
+    if len(networks_of(compared.trained)) < _LEAST_POINTS:
+        return None
+    return f"{Path(compared.recipe).stem}-{compared.input_size}px-{compared.epochs}-epochs.svg"
 
 
 def model_zoo_text() -> str:
@@ -139,7 +156,9 @@ def _comparison(compared: Comparison) -> str:
         f"--output-dir … --networks NETWORK --opts DATA.INPUT_SIZE {compared.input_size} "
         f"SOLVER.EPOCHS {compared.epochs}`"
     )
-    return f"{what} ({command}):\n\n{_table(rows, headers)}"
+    plot = _plot_name(compared)
+    picture = "" if plot is None else f"\n\n![Accuracy against FLOPs, {what}]({PLOTS}/{plot})"
+    return f"{what} ({command}):\n\n{_table(rows, headers)}{picture}"
 
 
 def _found_table() -> str:

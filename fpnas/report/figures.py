@@ -140,15 +140,17 @@ def plot(
 
 @dataclass(frozen=True)
 class Points:
-    """A family of a scatter plot, joined by a thin line.
+    """A family of a scatter plot.
 
     Attributes:
         label: for the legend.
         points: (x, y, name) in the order of the line.
+        joined: by a thin line.
     """
 
     label: str
     points: tuple[tuple[float, float, str], ...]
+    joined: bool = True
 
 
 def scatter(
@@ -176,7 +178,8 @@ def scatter(
             look = {"lw": 2.2, "markersize": 6} if number == 0 else {"lw": 0.9, "markersize": 4}
             color = _PALETTE[number % len(_PALETTE)]
             marker = _MARKERS[number % len(_MARKERS)]
-            axes.plot(x, y, color=color, marker=marker, label=group.label, **look)
+            line = "-" if group.joined else ""
+            axes.plot(x, y, line, color=color, marker=marker, label=group.label, **look)
             for place in zip(x, y, names, strict=True) if number == 0 else ():
                 axes.annotate(place[2], place[:2], (5, -9), textcoords="offset points", fontsize=8)
         axes.legend(loc="best")

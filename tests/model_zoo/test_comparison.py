@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -13,9 +14,14 @@ from fpnas.model_zoo.comparison import (
     Comparison,
     Trained,
     comparisons,
+    networks_of,
     parse_comparisons,
     record_trainings,
 )
+from fpnas.model_zoo.comparison_plot import draw_networks
+from fpnas.model_zoo.manifest import zoo_folder
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 RANDOM = [Trained(f"random-6m-{i}", 5_800_000 + i, 100_000, 0, 80.0 + i) for i in range(3)]
 FOUND = [Trained("fp_nas_x", 5_900_000, 200_000, seed, 84.0 + seed) for seed in range(2)]
@@ -65,6 +71,45 @@ def test_model_zoo_md_has_the_table_and_the_command(monkeypatch: pytest.MonkeyPa
     ]
     assert "photos, 32 px, 10 epochs" in text
     assert "--config-file zoo/CIFAR10.yaml" in text and "SOLVER.EPOCHS 10" in text
+
+
+def words_and_marks(svg: str) -> tuple[list[str], int]:
+    """What is written in a plot, and how many points and ticks it has."""
+    root = ElementTree.fromstring(svg)
+    words = [element.text or "" for element in root.iter(f"{SVG}text")]
+    return words, len(list(root.iter(f"{SVG}use")))
+
+
+def test_plot_has_a_point_for_each_network_and_names_the_found_ones() -> None:
+    others = [Trained("mobilenetv2-3m", 2_900_000, 90_000, seed, 75.0) for seed in range(2)]
+    few = words_and_marks(draw_networks(networks_of([*FOUND, *RANDOM[:2]])))
+    words, marks = words_and_marks(draw_networks(networks_of([*FOUND, *RANDOM])))
+    assert {"FP-NAS", "random", "fp_nas_x"} <= set(words) and "random-6m-0" not in words
+    assert marks == few[1] + 1
+    words, _ = words_and_marks(draw_networks(networks_of([*FOUND, *RANDOM, *others])))
+    assert "mobilenetv2" in words
+
+
+def test_random_networks_are_not_joined() -> None:
+    """A line through points of one budget would say nothing."""
+    joined = draw_networks(networks_of([Trained(f"x-{i}", 10**6, 1, 0, 80.0 + i) for i in (1, 2)]))
+    apart = draw_networks(networks_of(RANDOM[1:]))
+    assert joined.count("stroke-linecap: round") > apart.count("stroke-linecap: round")
+
+
+def test_plots_of_the_zoo_are_up_to_date() -> None:
+    """If this fails: fpnas zoo table --write"""
+    files = {path.name: path.read_text("utf-8") for path in (zoo_folder() / "plots").glob("*.svg")}
+    expected = markdown.plots()
+    assert files.keys() == expected.keys()
+    for name, svg in files.items():
+        assert words_and_marks(svg) == words_and_marks(expected[name])
+        assert f"(plots/{name})" in markdown.model_zoo_text()
+
+
+def test_two_networks_are_no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markdown, "comparisons", lambda: (compared(*FOUND, RANDOM[0]),))
+    assert not markdown.plots() and "](plots/" not in markdown.model_zoo_text()
 
 
 def test_recipes_of_the_shipped_comparisons_are_shipped() -> None:
