@@ -178,8 +178,8 @@ def scatter(
             look = {"lw": 2.2, "markersize": 6} if number == 0 else {"lw": 0.9, "markersize": 4}
             color = _PALETTE[number % len(_PALETTE)]
             marker = _MARKERS[number % len(_MARKERS)]
-            line = "-" if group.joined else ""
-            axes.plot(x, y, line, color=color, marker=marker, label=group.label, **look)
+            line = "-" if group.joined else "none"
+            axes.plot(x, y, ls=line, color=color, marker=marker, label=group.label, **look)
             for place in zip(x, y, names, strict=True) if number == 0 else ():
                 axes.annotate(place[2], place[:2], (5, -9), textcoords="offset points", fontsize=8)
         axes.legend(loc="best")
