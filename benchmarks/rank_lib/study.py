@@ -23,7 +23,7 @@ from fpnas.errors import BudgetError, ConfigError
 from fpnas.search.budget import Cost
 from fpnas.search.costs import build_cost
 from fpnas.search.result import SearchResult
-from fpnas.spaces import NetworkSpace, get_space
+from fpnas.spaces import NetworkSpace, build_space
 
 _MOST_DRAWS = 1000  # for one that differs from those before
 
@@ -90,7 +90,7 @@ class Study:
     def space(self) -> NetworkSpace:
         """Costs are those of the images' size and classes."""
         size, classes = self.cfg.DATA.INPUT_SIZE, len(self.train_images.classes)
-        return get_space(self.cfg.SEARCH.SPACE).at(size, classes)
+        return build_space(self.cfg).at(size, classes)
 
     @cached_property
     def cost(self) -> Cost:

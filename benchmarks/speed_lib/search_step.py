@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from statistics import median
 from typing import Any
@@ -79,7 +79,7 @@ def _finer(group: BlockGroup) -> BlockGroup:
         return group  # expansion 1 has no weights to expand with
     finer = torch.linspace(min(values), max(values), MORE * len(values), dtype=torch.float64)
     variables = {**group.variables, "expansion": tuple(finer.tolist())}
-    return BlockGroup(variables, group.repeats, group.stride, group.block)
+    return replace(group, variables=variables)
 
 
 class _Search:

@@ -286,6 +286,8 @@ class _WrittenBlock:
         if isinstance(block, MBConvSpec):
             if block.splits > 1:
                 row.fail("timm has no Split-Attention")
+            if block.shortcut == "always" and not block.keeps_shape(in_channels):
+                row.fail("timm has a shortcut only where the shape stays")
             kind, ratio = ("ir" if block.expands else "ds"), _expansion(block, in_channels)
             expansion = f"_e{ratio!r}" if block.expands else ""
             attention = f"_se{_se_ratio(block, in_channels, ratio)!r}" if block.splits else ""
@@ -344,6 +346,7 @@ def _network(block: BlockSpec, in_channels: int) -> BlockSpec:
             block,
             expansion=inner,
             always_expand=block.expands,
+            shortcut="equal",  # equal here: a _WrittenBlock has no other
             attention=replace(block.attention, ratio=hidden) if block.splits else PAPER_ATTENTION,
         )
     return block

@@ -4,7 +4,7 @@ from fpnas.blocks.attention import PAPER_ATTENTION, Attention
 from fpnas.blocks.channels import round_channels
 from fpnas.blocks.conv import ConvSpec
 from fpnas.blocks.head import HeadSpec
-from fpnas.blocks.mbconv import MBConv, MBConvSpec
+from fpnas.blocks.mbconv import SHORTCUTS, MBConv, MBConvSpec
 from fpnas.blocks.pooled_head import PooledHeadSpec
 from fpnas.blocks.skip import SkipSpec
 from fpnas.blocks.spec import (
@@ -20,6 +20,7 @@ from fpnas.blocks.spec import (
 __all__ = [
     "BLOCK_REGISTRY",
     "PAPER_ATTENTION",
+    "SHORTCUTS",
     "Attention",
     "BlockSpec",
     "ConvSpec",

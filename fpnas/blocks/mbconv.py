@@ -23,9 +23,10 @@ from fpnas.blocks.spec import (
     output_size,
 )
 from fpnas.errors import ConfigError
-from fpnas.layers import ConvBNAct, check_activation, check_padding
+from fpnas.layers import ConvBNAct, PaddedShortcut, check_activation, check_padding
 
 SPLITS = (0, 1, 2, 4)
+SHORTCUTS = ("equal", "always")
 
 
 @BLOCK_REGISTRY.register(name="MBConv")
@@ -44,9 +45,11 @@ class MBConvSpec(BlockSpec):
         attention: conventions of the attention, if there is one.
         padding: of the depthwise convolution, as in :class:`ConvBNAct`.
         always_expand: keep the expanding convolution even at expansion 1, as FBNet does.
+        shortcut: "equal" adds the input where its shape is the output's, as the paper does;
+            "always" adds it everywhere, as :class:`PaddedShortcut`.
     """
 
-    rare_fields: ClassVar[tuple[str, ...]] = ("attention", "padding", "always_expand")
+    rare_fields: ClassVar[tuple[str, ...]] = ("attention", "padding", "always_expand", "shortcut")
 
     channels: int
     stride: int = 1
@@ -57,6 +60,7 @@ class MBConvSpec(BlockSpec):
     attention: Attention = PAPER_ATTENTION
     padding: str = "symmetric"
     always_expand: bool = False
+    shortcut: str = "equal"
 
     def __post_init__(self) -> None:
         check_whole(self, channels=1, stride=1, kernel=1)
@@ -72,11 +76,24 @@ class MBConvSpec(BlockSpec):
             )
         check_padding(self.padding, self.kernel, self.stride)
         check_flag(self, "always_expand")
+        if self.shortcut not in SHORTCUTS:
+            raise ConfigError(
+                f"MBConvSpec.shortcut must be one of {SHORTCUTS}, found {self.shortcut!r}."
+            )
+        if self.shortcut == "always" and self.padding != "symmetric":
+            raise ConfigError(
+                f"MBConvSpec.shortcut 'always' needs padding 'symmetric', found '{self.padding}': "
+                "otherwise the means of its pixels do not lie where the convolution is."
+            )
 
     @property
     def expands(self) -> bool:
         """Whether there is an expanding convolution."""
         return self.expansion != 1 or self.always_expand
+
+    def keeps_shape(self, in_channels: int) -> bool:
+        """Whether the output has the shape of the input."""
+        return self.stride == 1 and in_channels == self.channels
 
     def inner_channels(self, in_channels: int) -> int:
         return in_channels if self.expansion == 1 else round_channels(in_channels * self.expansion)
@@ -186,12 +203,11 @@ class MBConv(nn.Module):
     """``[N, in_channels, H, W] -> [N, channels, (H - 1) // stride + 1, ...]``.
 
     expand 1x1-BN-act -> depthwise kxk-BN-act (R-fold channels) -> attention -> project 1x1-BN,
-    plus the input where stride is 1 and channels agree.
+    plus the input where stride is 1 and channels agree, or always (``MBConvSpec.shortcut``).
     """
 
-    __constants__ = (
-        "has_shortcut",
-    )  # so that TorchScript passes over a drop_path that is not there
+    # So that TorchScript passes over a shortcut and a drop_path that are not there.
+    __constants__ = ("has_shortcut",)
 
     def __init__(self, spec: MBConvSpec, in_channels: int) -> None:
         super().__init__()
@@ -215,10 +231,16 @@ class MBConv(nn.Module):
             else nn.Identity()
         )
         self.project = ConvBNAct(inner, spec.channels, 1)
-        self.has_shortcut = spec.stride == 1 and in_channels == spec.channels
+        keeps_shape = spec.keeps_shape(in_channels)
+        self.has_shortcut = keeps_shape or spec.shortcut == "always"
         if self.has_shortcut:
+            self.shortcut = (
+                nn.Identity()
+                if keeps_shape
+                else PaddedShortcut(in_channels, spec.channels, spec.stride)
+            )
             self.drop_path = StochasticDepth(0.0, "row")  # the network sets the rate
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.project(self.attention(self.depthwise(self.expand(x))))
-        return x + self.drop_path(out) if self.has_shortcut else out
+        return self.shortcut(x) + self.drop_path(out) if self.has_shortcut else out

@@ -78,9 +78,9 @@ def _named_space_report(args: argparse.Namespace) -> str:
 def _config_space_report(cfg: CfgNode, args: argparse.Namespace) -> str:
     """The space of a search config, at the input size at which its budget is counted."""
     from fpnas.analysis import space_report
-    from fpnas.spaces import get_space
+    from fpnas.spaces import build_space
 
-    space = get_space(cfg.SEARCH.SPACE).at(
+    space = build_space(cfg).at(
         input_size=args.input_size or cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE
     )
     if cfg.SEARCH.COST_NUM_CLASSES:

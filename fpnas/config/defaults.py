@@ -144,6 +144,9 @@ _C.SOLVER.DISTILL.TEMPERATURE = 1.0
 _C.SEARCH = CN()
 # Name in SPACE_REGISTRY.
 _C.SEARCH.SPACE = "FP-NAS-Micro"
+# Shortcuts of its MBConv blocks: "equal", where input and output have the same shape (the paper),
+# or "always", with pooled maps and channels cut or filled up with zeros. "": the space's own.
+_C.SEARCH.SHORTCUT = ""
 # "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
 # computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
 # distribution is factorised; DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES, ESTIMATOR,

@@ -9,6 +9,7 @@ from fpnas.layers.activation import (
     check_gate,
 )
 from fpnas.layers.conv import BN_EPS, PADDINGS, ConvBNAct, SamePad, check_padding
+from fpnas.layers.shortcut import PaddedShortcut
 from fpnas.layers.split_attention import SplitAttention
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "GATES",
     "PADDINGS",
     "ConvBNAct",
+    "PaddedShortcut",
     "SamePad",
     "SplitAttention",
     "build_activation",

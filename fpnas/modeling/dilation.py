@@ -6,7 +6,7 @@ from torch import nn
 
 from fpnas.archs import Architecture
 from fpnas.errors import ConfigError
-from fpnas.layers import SamePad
+from fpnas.layers import PaddedShortcut, SamePad
 
 
 def stage_strides(arch: Architecture, output_stride: int = 0) -> dict[str, int]:
@@ -61,6 +61,8 @@ def dilate(net: nn.Module, output_stride: int) -> None:
 def _dilate_block(block: nn.Module, name: str, rate: int, stride: int) -> None:
     """Read the input of ``block`` with gaps of ``rate`` and do not shrink it by ``stride``."""
     _pad_symmetrically(block)
+    for shortcut in [m for m in block.modules() if isinstance(m, PaddedShortcut)]:
+        shortcut.dilate(rate)
     shrunk = 1
     for layer in block.modules():
         if isinstance(layer, nn.Conv2d):

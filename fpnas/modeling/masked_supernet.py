@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec
 from fpnas.errors import ConfigError, UserError
+from fpnas.layers import PaddedShortcut
 from fpnas.modeling.init import without_init
 from fpnas.modeling.supernet import SuperNet, tensor_places
 from fpnas.modeling.weight_store import Shape
@@ -122,25 +122,32 @@ class MaskedSuperNet(SuperNet):
         """Block ``number`` of a group; ``entering`` are the channels of ``x``, which is masked."""
         stride = group.stride if number == 0 else 1
         width = max(group.variables["channels"])
-        same: Tensor | float = 1.0  # weight of the shortcut: input and output have equal channels
+        shortcut = PaddedShortcut(x.shape[1], width, stride)(x)
+        always = own["shortcut"].values[0] == "always"
+        same: Tensor | float = 1.0  # weight of equal channels of input and output
         if number == 0:
             same = _agreement(entering, own["channels"]) if stride == 1 else 0.0
+        kept = 0.0 if always else same  # weight of blocks that add the input as it is
         branches = []
         for kernel, weight in own["kernel"].parts():
             if kernel != 0:
                 for out, share in self._mbconvs(name, group, stride, kernel, x, entering, own):
                     branches.append(_times(out, weight * share))
-            elif not isinstance(same, float) or same == 0:
+                if always:
+                    branches.append(_times(shortcut, weight))
+                continue
+            if always:
+                kept = weight * same
+            if not isinstance(same, float) or same == 0:
                 skip = self._block(name, SkipSpec(width, stride), x.shape[1])
                 branches.append(_times(skip(x), weight * (1 - same)))
         if not branches:
-            return _widened(x, width)
+            return shortcut
         out = sum(branches[1:], start=branches[0])
         out = out * _mask(own["channels"].values, own["channels"].weights, out)
-        # Each kind of block has the shortcut, and their weights sum to 1.
-        if isinstance(same, float):
-            return out + _widened(x, width) if same else out
-        return out + same.to(x.dtype) * _widened(x, width)
+        if isinstance(kept, float) and kept in (0.0, 1.0):
+            return out + shortcut if kept else out
+        return out + _times(shortcut, kept)
 
     def _mbconvs(
         self,
@@ -295,13 +302,6 @@ def _agreement(first: _Mixture, second: _Mixture) -> Tensor | float:
     if len(flat) == 1 or not any(flat):
         return float(flat[0])
     return first.weights @ first.weights.new_tensor(equal) @ second.weights
-
-
-def _widened(x: Tensor, width: int) -> Tensor:
-    """``x`` cut or padded with zeros to ``width`` channels."""
-    if x.shape[1] >= width:
-        return x[:, :width]
-    return F.pad(x, (0, 0, 0, 0, 0, width - x.shape[1]))
 
 
 def _times(x: Tensor, weight: Tensor | float) -> Tensor:

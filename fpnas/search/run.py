@@ -48,7 +48,7 @@ from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.search.trainer import SearchTrainer
 from fpnas.solver import SharedSGD, build_optimizer, build_schedule, check_solver_config
-from fpnas.spaces import NetworkSpace, get_space
+from fpnas.spaces import NetworkSpace, build_space
 from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write
@@ -120,7 +120,7 @@ class SearchSetup:
         """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
         _check_config(cfg)
         check_budgets(cfg)
-        space, sampling = get_space(cfg.SEARCH.SPACE), _build_sampling(cfg)
+        space, sampling = build_space(cfg), _build_sampling(cfg)
         images = build_dataset(cfg, "train")
         num_classes = len(images.classes)
         budgets = build_budgets(

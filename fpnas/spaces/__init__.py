@@ -1,6 +1,7 @@
 """Search spaces: what may be searched, its size and its cost."""
 
 from fpnas.spaces import fbnetv2, fp_nas_l, small  # noqa: F401  (they register their spaces)
+from fpnas.spaces.build import build_space
 from fpnas.spaces.network import BlockGroup, NetworkSpace
 from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
 from fpnas.spaces.registry import SPACE_REGISTRY, get_space
@@ -15,5 +16,6 @@ __all__ = [
     "SearchSpace",
     "SearchVariable",
     "VariableGroup",
+    "build_space",
     "get_space",
 ]

@@ -29,22 +29,27 @@ class BlockGroup:
         repeats: number of blocks.
         stride: of the first block; the others have stride 1.
         block: name in BLOCK_REGISTRY.
+        constants: fields that all choices share, where they differ from the block type's defaults.
     """
 
     variables: Mapping[str, Sequence[Any]]
     repeats: int = 1
     stride: int = 1
     block: str = "MBConv"
+    constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         spec_type = BLOCK_REGISTRY.get(self.block)
         fields = [f.name for f in dataclasses.fields(spec_type) if f.name != "stride"]
-        for name in self.variables:
+        for name in (*self.variables, *self.constants):
             if name not in fields:
                 raise ConfigError(
-                    f"Block '{self.block}' has no field '{name}' to search over."
+                    f"Block '{self.block}' has no field '{name}' for a group to set."
                     f"{did_you_mean(name, fields)} Its fields: {', '.join(fields)}."
                 )
+        twice = sorted(set(self.variables) & set(self.constants))
+        if twice:
+            raise ConfigError(f"A block group both searches and sets {', '.join(twice)}.")
         if "channels" not in self.variables:
             raise ConfigError("A block group needs the variable 'channels' (one value is enough).")
         missing = [n for n in fields if n not in self.variables and n not in self.fixed]
@@ -65,13 +70,14 @@ class BlockGroup:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """Fields of the block type that are not searched, with their defaults."""
-        return {
+        """Fields of the block type that are not searched: the constants and the defaults."""
+        defaults = {
             field.name: field.default
             for field in dataclasses.fields(self.spec_type)
             if field.name not in (*self.variables, "stride")
             and field.default is not dataclasses.MISSING
         }
+        return {**defaults, **self.constants}
 
     @cached_property
     def columns(self) -> dict[str, Tensor | list[Any]]:
@@ -158,6 +164,17 @@ class NetworkSpace(SearchSpace):
         return NetworkSpace(
             self.name, input_size or self.input_size, self.stem, self.block_groups, head
         )
+
+    def with_shortcut(self, shortcut: str) -> NetworkSpace:
+        """This space with another ``MBConvSpec.shortcut`` in all its blocks.
+
+        Costs stay the same. Raises ConfigError on blocks without this field.
+        """
+        groups = [
+            dataclasses.replace(group, constants={**group.constants, "shortcut": shortcut})
+            for group in self.block_groups
+        ]
+        return NetworkSpace(self.name, self.input_size, self.stem, groups, self.head)
 
     def architecture(self, choices: Tensor | Sequence[int], name: str = "") -> Architecture:
         """The network of ``choices[V]``. Raises UserError on choices out of range."""

@@ -211,6 +211,7 @@ def test_other_unreadable_arch_defs() -> None:
             [MBConvSpec(16, splits=1), MBConvSpec(16, splits=1, attention=Attention(act="block"))],
             "one convention for all blocks",
         ),
+        ([MBConvSpec(16, 2, shortcut="always")], r"stage1.0, .*shortcut only where the shape"),
         ([PooledHeadSpec(16, 10)], "head"),
     ],
 )
@@ -219,6 +220,13 @@ def test_what_cannot_be_written(blocks: list, message: str) -> None:
         Architecture(
             "a", 32, ConvSpec(16, act="relu"), (tuple(blocks),), HeadSpec(64, 10)
         ).to_timm()
+
+
+def test_a_shortcut_that_is_there_anyway() -> None:
+    """Here "always" is no other network than "equal"."""
+    stages = ((MBConvSpec(16, shortcut="always"), MBConvSpec(16, shortcut="always")),)
+    arch = Architecture("a", 32, ConvSpec(16, act="relu"), stages, HeadSpec(64, 10))
+    assert arch.to_timm() == [["ir_r2_k3_s1_e6_c16"]]
 
 
 def test_networks_of_a_space_without_split_attention() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ EXAMPLES = [
     MBConvSpec(channels=4, stride=2, kernel=5, expansion=2.3, act="swish", splits=2),
     MBConvSpec(channels=4, expansion=1, splits=1),
     MBConvSpec(channels=4, stride=2, act="relu6", padding="same", always_expand=True),
+    MBConvSpec(channels=12, stride=2, shortcut="always"),
     MBConvSpec(channels=4, splits=1, attention=Attention("input", 0.5, 1, "swish", "hsigmoid")),
     ConvSpec(channels=6, kernel=3, stride=2, padding="same"),
     SkipSpec(channels=4),
@@ -95,6 +97,11 @@ def test_dict_round_trip(spec: BlockSpec) -> None:
         (lambda: PooledHeadSpec(channels=8, num_classes=2, expansion=-1), r"expansion .* -1"),
         (lambda: PooledHeadSpec(channels=8, num_classes=2, bias=1), r"bias must be true or .* 1"),
         (lambda: MBConvSpec(channels=8, always_expand="no"), r"always_expand .* found 'no'"),
+        (lambda: MBConvSpec(channels=8, shortcut=True), r"'equal', 'always'.*found True"),
+        (
+            lambda: MBConvSpec(channels=8, shortcut="always", padding="same"),
+            r"'always' needs padding 'symmetric', found 'same'",
+        ),
         (lambda: MBConvSpec(channels=8, padding="valid"), r"symmetric.*same.*found 'valid'"),
         (lambda: ConvSpec(channels=8, padding=["same"]), r"found \['same'\]"),
         (lambda: ConvSpec(8, 3, 4, padding="same"), r"kernel 3 and stride 4"),
@@ -190,12 +197,31 @@ def test_mbconv_layout() -> None:
         (MBConvSpec(channels=8), True),
         (MBConvSpec(channels=8, stride=2), False),
         (MBConvSpec(channels=16), False),
+        (MBConvSpec(channels=8, shortcut="always"), True),
     ],
 )
 def test_mbconv_shortcut(spec: MBConvSpec, shortcut: bool) -> None:
     block, x = spec.build(8).eval(), torch.randn(2, 8, 6, 6)
     branch = block.project(block.attention(block.depthwise(block.expand(x))))
     torch.testing.assert_close(block(x), x + branch if shortcut else branch)
+
+
+@pytest.mark.parametrize("channels", [5, 8, 13])
+@pytest.mark.parametrize(("stride", "size"), [(1, 5), (2, 6), (2, 5), (3, 7)])
+def test_mbconv_shortcut_always(channels: int, stride: int, size: int) -> None:
+    """Means of the pixels that are there, channels cut or filled up with zeros, and no weights."""
+    spec = MBConvSpec(channels=channels, stride=stride, shortcut="always")
+    block, x = spec.build(8).eval(), torch.randn(2, 8, size, size)
+    side = (size - 1) // stride + 1
+    expected = torch.zeros(2, channels, side, side)
+    for i, j in itertools.product(range(side), repeat=2):
+        window = x[:, :channels, i * stride : (i + 1) * stride, j * stride : (j + 1) * stride]
+        expected[:, : window.shape[1], i, j] = window.mean((2, 3))
+    branch = block.project(block.attention(block.depthwise(block.expand(x))))
+    torch.testing.assert_close(block(x), expected + branch)
+    plain = dataclasses.replace(spec, shortcut="equal")
+    assert list(block.state_dict()) == list(plain.build(8).state_dict())
+    assert spec.cost(8, size, size) == plain.cost(8, size, size)
 
 
 def test_expansion_1_has_no_expanding_convolution() -> None:

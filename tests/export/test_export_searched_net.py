@@ -24,6 +24,7 @@ ARCH = Architecture(
             MBConvSpec(16, 1, 3, 2, "swish", 2),
         ),
         (MBConvSpec(24, 2, 3, 2, "relu", 4, padding="same"), SkipSpec(32)),
+        (MBConvSpec(40, 2, shortcut="always"), MBConvSpec(24, shortcut="always")),
     ),
     head=HeadSpec(channels=64, num_classes=10),
 )
@@ -54,6 +55,16 @@ def test_every_kind_of_block_exports(tmp_path, images, formats, dynamic_batch):
         assert report.status == "ok", f"{report.format}: {report.message}"
         metadata = EXPORT_FORMATS[report.format].read_metadata(report.file)
         assert Architecture.from_yaml(metadata["architecture"]) == ARCH
+
+
+def test_shortcuts_that_pool_odd_maps_export(tmp_path):
+    torch.manual_seed(0)
+    stages = tuple((MBConvSpec(c, 2, 3, 2, "relu", shortcut="always"),) for c in (8, 20, 12))
+    arch = Architecture("odd", 28, ConvSpec(16, stride=1), stages, HeadSpec(32, num_classes=10))
+    images = nn.functional.interpolate(smooth_images(4, seed=2), 28, mode="bilinear")
+    net = calibrate(SearchedNet(arch))
+    for report in export_model(net, tmp_path, ALL_BUT_INT8, 28, images, warmup=0, runs=1):
+        assert report.status == "ok", f"{report.format}: {report.message}"
 
 
 def test_network_extracted_from_a_supernet_exports(tmp_path):

@@ -11,11 +11,15 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.modeling import SearchedNet
 
 
-def small_arch(padding: str = "symmetric", splits: int = 0, **changes) -> Architecture:
+def small_arch(
+    padding: str = "symmetric", splits: int = 0, shortcut: str = "equal", **changes
+) -> Architecture:
     """Strides 2, 2, 4, 8, 16, 16, 32; 5 classes."""
 
     def block(channels: int, stride: int = 1, kernel: int = 3) -> MBConvSpec:
-        return MBConvSpec(channels, stride, kernel, 2.0, "relu6", splits, padding=padding)
+        return MBConvSpec(
+            channels, stride, kernel, 2.0, "relu6", splits, padding=padding, shortcut=shortcut
+        )
 
     parts = {
         "name": "small",

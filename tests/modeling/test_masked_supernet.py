@@ -43,6 +43,7 @@ TINY = NetworkSpace(
     head=HeadSpec(channels=16, num_classes=4),
 )
 MINI = get_space("FP-NAS-Mini++").at(input_size=12)
+ALWAYS = TINY.with_shortcut("always").at(input_size=9)  # odd maps where they are pooled
 
 
 def randomise(net: nn.Module) -> None:
@@ -87,7 +88,9 @@ def make_net(space: NetworkSpace = TINY, sharing: str = "paper") -> MaskedSuperN
 
 
 @pytest.mark.parametrize("sharing", ["paper", "pointwise"])
-@pytest.mark.parametrize(("space", "n"), [(TINY, 12), (MINI, 2)], ids=["tiny", "mini"])
+@pytest.mark.parametrize(
+    ("space", "n"), [(TINY, 12), (MINI, 2), (ALWAYS, 12)], ids=["tiny", "mini", "always"]
+)
 def test_masks_equal_slices(space: NetworkSpace, n: int, sharing: str) -> None:
     """Batch statistics included: in training mode no masked channel may count."""
     net = make_net(space, sharing)
@@ -98,12 +101,13 @@ def test_masks_equal_slices(space: NetworkSpace, n: int, sharing: str) -> None:
         torch.testing.assert_close(net(x, choices), network(x), **CLOSE)
 
 
+@pytest.mark.parametrize("space", [TINY, ALWAYS], ids=["tiny", "always"])
 @pytest.mark.parametrize("sharing", ["paper", "pointwise"])
-def test_one_hot_weights_equal_the_plain_network(sharing: str) -> None:
-    net = make_net(sharing=sharing)
-    for choices in drawn(TINY, 8):
-        expected = net.extract(choices)(images(3, 8))
-        logits = net.mix(images(3, 8), one_hot(TINY, choices))
+def test_one_hot_weights_equal_the_plain_network(space: NetworkSpace, sharing: str) -> None:
+    net = make_net(space, sharing)
+    for choices in drawn(space, 8):
+        expected = net.extract(choices)(images(3, space.input_size))
+        logits = net.mix(images(3, space.input_size), one_hot(space, choices))
         torch.testing.assert_close(logits, expected, **CLOSE)
 
 
@@ -119,8 +123,9 @@ def test_running_statistics_of_the_chosen_channels_are_the_plain_networks() -> N
     torch.testing.assert_close(net(images(2, 8), choices), network(images(2, 8)), **CLOSE)
 
 
-def test_gradients_of_masks_equal_those_of_slices() -> None:
-    net = make_net()
+@pytest.mark.parametrize("space", [TINY, ALWAYS], ids=["tiny", "always"])
+def test_gradients_of_masks_equal_those_of_slices(space: NetworkSpace) -> None:
+    net = make_net(space)
     choices = net.space.sample(1, torch.Generator().manual_seed(3))[0]
     sliced = SuperNet(net.space)
     sliced.load_state_dict(net.state_dict())  # the same names
@@ -176,10 +181,11 @@ def test_copies_and_conversions_stay_whole() -> None:
     torch.testing.assert_close(net(images(2, 8), choices), before, **CLOSE)
 
 
-def test_all_choices_with_one_hot_weights_is_the_widest_plain_network() -> None:
-    net = AllChoicesSuperNet(TINY, num_classes=3)
+@pytest.mark.parametrize("space", [TINY, ALWAYS], ids=["tiny", "always"])
+def test_all_choices_with_one_hot_weights_is_the_widest_plain_network(space: NetworkSpace) -> None:
+    net = AllChoicesSuperNet(space, num_classes=3)
     randomise(net)
-    for choices in drawn(TINY, 4):
+    for choices in drawn(space, 4):
         for columns in net.space.group_columns:  # channels at their largest: no masks
             choices[columns[-1]] = net.space.cardinalities[columns[-1]] - 1
         expected = net.extract(choices)(images(3, 8))

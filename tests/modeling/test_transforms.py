@@ -21,10 +21,12 @@ ALL = ("stage2", "stage3", "stage5", "stage6")
 
 
 @pytest.mark.parametrize("output_stride", [16, 8])
-@pytest.mark.parametrize("padding", ["symmetric", "same"])
+@pytest.mark.parametrize(
+    ("padding", "shortcut"), [("symmetric", "equal"), ("same", "equal"), ("symmetric", "always")]
+)
 @pytest.mark.parametrize("size", [(96, 64), (65, 97)])
-def test_dilated_features_hold_the_designed_ones(padding, output_stride, size):
-    net = small_net(small_arch(padding))
+def test_dilated_features_hold_the_designed_ones(padding, shortcut, output_stride, size):
+    net = small_net(small_arch(padding, shortcut=shortcut))
     designed = SearchedBackbone(copy.deepcopy(net), ALL)
     dilated = SearchedBackbone(net, ALL, output_stride)
     assert dilated.feature_info.reduction() == [min(s, output_stride) for s in (4, 8, 16, 32)]

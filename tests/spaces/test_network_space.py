@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
+from fpnas.config import get_cfg
 from fpnas.errors import ConfigError, UnknownNameError, UserError
-from fpnas.spaces import SPACE_REGISTRY, BlockGroup, NetworkSpace, get_space
+from fpnas.spaces import SPACE_REGISTRY, BlockGroup, NetworkSpace, build_space, get_space
 
 TINY_GROUPS = [
     BlockGroup({"kernel": (0, 3), "expansion": (1.0, 2.12), "channels": (8, 100)}),
@@ -107,6 +109,48 @@ def test_unsearched_fields_keep_their_defaults() -> None:
     assert space.architecture([0]).blocks == (MBConvSpec(channels=16),)
 
 
+def test_constants_hold_for_every_choice() -> None:
+    group = BlockGroup({"channels": (16, 24)}, repeats=2, constants={"kernel": 5, "splits": 1})
+    space = tiny([group])
+    for choice, channels in enumerate((16, 24)):
+        block = MBConvSpec(channels, kernel=5, splits=1)
+        assert space.architecture([choice]).blocks == (block, block)
+    assert len(space.variables) == 1
+    choices = torch.tensor([[0], [1]])
+    assert space.flops(choices).tolist() == [space.architecture(c).flops() for c in choices]
+
+
+def test_with_shortcut_changes_nothing_else() -> None:
+    space = tiny()
+    other = space.with_shortcut("always")
+    choices = every_choice(space)
+    assert other.groups == space.groups
+    assert torch.equal(other.flops(choices), space.flops(choices))
+    for arch, changed in zip(
+        map(space.architecture, choices), map(other.architecture, choices), strict=True
+    ):
+        assert changed.blocks == tuple(
+            replace(block, shortcut="always") if isinstance(block, MBConvSpec) else block
+            for block in arch.blocks
+        )
+    assert other.with_shortcut("equal").architecture(choices[-1]) == arch
+    assert other.at(32).architecture(choices[-1]).blocks == changed.blocks
+
+
+def test_space_of_a_config() -> None:
+    cfg = get_cfg()
+    cfg.SEARCH.SPACE = "FP-NAS-Mini"
+    kinds = {}
+    for cfg.SEARCH.SHORTCUT in ("", "equal", "always"):
+        space = build_space(cfg)
+        last = torch.tensor(space.cardinalities) - 1
+        kinds[cfg.SEARCH.SHORTCUT] = {block.shortcut for block in space.architecture(last).blocks}
+    assert kinds == {"": {"equal"}, "equal": {"equal"}, "always": {"always"}}
+    cfg.SEARCH.SHORTCUT = "allways"
+    with pytest.raises(ConfigError, match=r"SEARCH.SHORTCUT is 'allways'.*'equal', 'always'"):
+        build_space(cfg)
+
+
 def test_at() -> None:
     space = get_space("FBNetV2-F")
     other = space.at(input_size=128, num_classes=10)
@@ -162,6 +206,18 @@ def test_ten_thousand_costs_take_less_than_a_second() -> None:
     ("make", "message"),
     [
         (lambda: BlockGroup({"channels": (8,), "kernle": (3,)}), "'kernle'.*mean 'kernel'"),
+        (
+            lambda: BlockGroup({"channels": (8,)}, constants={"shortcuts": "always"}),
+            "'shortcuts'.*mean 'shortcut'",
+        ),
+        (
+            lambda: BlockGroup({"channels": (8,), "act": ("relu",)}, constants={"act": "swish"}),
+            "both searches and sets act",
+        ),
+        (
+            lambda: tiny([BlockGroup({"channels": (8,)}, block="Skip")]).with_shortcut("always"),
+            "Block 'Skip' has no field 'shortcut'",
+        ),
         (lambda: BlockGroup({"kernel": (3,)}), "needs the variable 'channels'"),
         (lambda: BlockGroup({"channels": (8,)}, repeats=0), "repeats .* found 0"),
         (lambda: BlockGroup({"channels": (8,)}, stride=0), "stride .* found 0"),

@@ -23,6 +23,12 @@ def test_c10_never_skips_where_the_maps_are_halved(c10: NetworkSpace) -> None:
     assert sum(0 in group.variables["kernel"] for group in c10.block_groups) == 5
 
 
+def test_c10_has_shortcuts_in_every_block(c10: NetworkSpace) -> None:
+    for choices in c10.sample(20, torch.Generator().manual_seed(0)):
+        blocks = [b for b in c10.architecture(choices).blocks if not isinstance(b, SkipSpec)]
+        assert {block.shortcut for block in blocks} == {"always"}
+
+
 def test_c10_ends_at_4_px_and_has_room_for_its_three_targets(c10: NetworkSpace) -> None:
     choices = c10.sample(20_000, torch.Generator().manual_seed(0))
     arch = c10.architecture(choices[0])
