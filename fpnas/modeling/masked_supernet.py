@@ -122,25 +122,26 @@ class MaskedSuperNet(SuperNet):
         """Block ``number`` of a group; ``entering`` are the channels of ``x``, which is masked."""
         stride = group.stride if number == 0 else 1
         width = max(group.variables["channels"])
-        shortcut = PaddedShortcut(x.shape[1], width, stride)(x)
         always = own["shortcut"].values[0] == "always"
+        has_shortcut = always or stride == 1
+        shortcut = PaddedShortcut(x.shape[1], width, stride)(x) if has_shortcut else x
         same: Tensor | float = 1.0  # weight of equal channels of input and output
         if number == 0:
             same = _agreement(entering, own["channels"]) if stride == 1 else 0.0
-        kept = 0.0 if always else same  # weight of blocks that add the input as it is
+        # Weight of the shortcut where it needs no mask: of any block, or of a skip alone.
+        kept = 0.0 if always else same
         branches = []
         for kernel, weight in own["kernel"].parts():
-            if kernel != 0:
-                for out, share in self._mbconvs(name, group, stride, kernel, x, entering, own):
-                    branches.append(_times(out, weight * share))
-                if always:
-                    branches.append(_times(shortcut, weight))
+            if kernel == 0:
+                kept = weight * same if always else kept
+                if not isinstance(same, float) or same == 0:
+                    skip = self._block(name, SkipSpec(width, stride), x.shape[1])
+                    branches.append(_times(skip(x), weight * (1 - same)))
                 continue
+            for out, share in self._mbconvs(name, group, stride, kernel, x, entering, own):
+                branches.append(_times(out, weight * share))
             if always:
-                kept = weight * same
-            if not isinstance(same, float) or same == 0:
-                skip = self._block(name, SkipSpec(width, stride), x.shape[1])
-                branches.append(_times(skip(x), weight * (1 - same)))
+                branches.append(_times(shortcut, weight))
         if not branches:
             return shortcut
         out = sum(branches[1:], start=branches[0])
