@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -102,3 +105,30 @@ def test_unknown_activation_lists_the_valid(name) -> None:
 def test_unknown_activation_suggests() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'swish'"):
         ConvBNAct(3, 8, 1, act="swsh")
+
+
+# The shape at which oneDNN's own gradient writes beyond its memory, with which the process ends.
+STRIDED = """
+import torch
+from fpnas.layers import ConvBNAct
+
+conv = ConvBNAct(8, 16, kernel=1, stride=2).conv.to(memory_format=torch.channels_last)
+x = torch.randn(16, 8, 64, 64).to(memory_format=torch.channels_last).requires_grad_()
+out = conv(x)
+given = torch.randn_like(out)
+out.backward(given)
+picked = x.detach()[:, :, ::2, ::2]
+weight = torch.einsum("nohw,nchw->oc", given, picked)[:, :, None, None]
+image = torch.zeros_like(x)
+image[:, :, ::2, ::2] = torch.einsum("nohw,oc->nchw", given, conv.weight.detach()[:, :, 0, 0])
+torch.testing.assert_close(conv.weight.grad, weight, rtol=1e-4, atol=1e-2)
+torch.testing.assert_close(x.grad, image, rtol=1e-4, atol=1e-4)
+with torch.no_grad():
+    torch.testing.assert_close(conv(x), out.detach(), rtol=1e-4, atol=1e-4)
+"""
+
+
+def test_gradient_of_a_strided_pointwise_convolution() -> None:
+    """In a process of its own, as it would take this one with it."""
+    run = subprocess.run([sys.executable, "-c", STRIDED], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-500:]
