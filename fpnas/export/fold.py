@@ -32,10 +32,11 @@ def fold_bn(model: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """Sees every normalisation as one step, also torchvision's."""
+    """Sees every convolution and normalisation as one step, also ours and torchvision's."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _BatchNorm) or super().is_leaf_module(m, module_qualified_name)
+        whole = isinstance(m, (nn.Conv2d, *_BatchNorm))
+        return whole or super().is_leaf_module(m, module_qualified_name)
 
 
 def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:

@@ -37,7 +37,7 @@ class ConvBNAct(nn.Sequential):
         if padding == "same" and stride > 1 and kernel > 1:  # otherwise both paddings are the same
             self.pad = SamePad(kernel, stride)
             margin = 0
-        conv = PointwiseConv if kernel == 1 else nn.Conv2d
+        conv = PointwiseConv if kernel == 1 and stride > 1 else nn.Conv2d
         self.conv = conv(
             in_channels, out_channels, kernel, stride, margin, groups=groups, bias=False
         )
@@ -57,10 +57,10 @@ class PointwiseConv(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride == (1, 1) or not torch.is_grad_enabled():
-            return super().forward(x)
-        rows, columns = self.stride
-        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+        if not torch.is_grad_enabled():
+            return self._conv_forward(x, self.weight, self.bias)
+        x = x[:, :, :: self.stride[0], :: self.stride[1]]
+        return F.conv2d(x, self.weight, self.bias, groups=self.groups)
 
 
 class SamePad(nn.Module):
