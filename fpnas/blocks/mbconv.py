@@ -91,10 +91,6 @@ class MBConvSpec(BlockSpec):
         """Whether there is an expanding convolution."""
         return self.expansion != 1 or self.always_expand
 
-    def keeps_shape(self, in_channels: int) -> bool:
-        """Whether the output has the shape of the input."""
-        return self.stride == 1 and in_channels == self.channels
-
     def inner_channels(self, in_channels: int) -> int:
         return in_channels if self.expansion == 1 else round_channels(in_channels * self.expansion)
 

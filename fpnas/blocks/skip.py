@@ -25,7 +25,7 @@ class SkipSpec(BlockSpec):
         check_whole(self, channels=1, stride=1)
 
     def is_identity(self, in_channels: int) -> bool:
-        return self.stride == 1 and in_channels == self.channels
+        return self.keeps_shape(in_channels)
 
     def cost(self, in_channels: int, height: int, width: int) -> Cost:
         if self.is_identity(in_channels):

@@ -68,6 +68,10 @@ class BlockSpec(ABC):
     def cost(self, in_channels: int, height: int, width: int) -> Cost:
         """Cost for one image of ``height`` x ``width`` px with ``in_channels`` channels."""
 
+    def keeps_shape(self, in_channels: int) -> bool:
+        """Whether the output has the shape of the input."""
+        return self.stride == 1 and in_channels == self.channels
+
     @abstractmethod
     def build(self, in_channels: int) -> nn.Module:
         """The block as a module with fresh weights."""
