@@ -227,16 +227,11 @@ class MBConv(nn.Module):
             else nn.Identity()
         )
         self.project = ConvBNAct(inner, spec.channels, 1)
-        keeps_shape = spec.keeps_shape(in_channels)
-        self.has_shortcut = keeps_shape or spec.shortcut == "always"
+        self.has_shortcut = spec.shortcut == "always" or spec.keeps_shape(in_channels)
         if self.has_shortcut:
-            self.shortcut = (
-                nn.Identity()
-                if keeps_shape
-                else PaddedShortcut(in_channels, spec.channels, spec.stride)
-            )
+            self.shortcut = PaddedShortcut(in_channels, spec.channels, spec.stride)
             self.drop_path = StochasticDepth(0.0, "row")  # the network sets the rate
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.project(self.attention(self.depthwise(self.expand(x))))
-        return self.shortcut(x) + self.drop_path(out) if self.has_shortcut else out
+        return self.shortcut(x, self.drop_path(out)) if self.has_shortcut else out

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 
 class PaddedShortcut(nn.Module):
-    """``[N, in_channels, H, W] -> [N, out_channels, (H - 1) // stride + 1, ...]`` without weights.
+    """Adds a block's input to its output, whatever the shapes of the two, without weights.
 
+    ``[N, in_channels, H, W]`` and ``[N, out_channels, (H - 1) // stride + 1, ...]`` to the latter.
     Maps shrink by their mean over ``stride`` x ``stride`` px, as in ResNet-D [He et al. 2019]; at
     the lower and right edge it is that of the pixels that are there. Channels are filled up with
     zeros, as in ResNet's option A [He et al. 2016, section 3.3], or cut.
@@ -23,13 +24,24 @@ class PaddedShortcut(nn.Module):
             if stride > 1
             else nn.Identity()
         )
-        self.extra = out_channels - in_channels
+        self.shared = min(in_channels, out_channels)
+        self.cuts = in_channels > out_channels
+        self.extra = max(out_channels - in_channels, 0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor) -> Tensor:
+        x = self._shrunk(x)
+        if self.extra == 0:
+            return x + out
+        # The same as adding resized(x), but CoreML pads no channels.
+        return torch.cat([x + out[:, : self.shared], out[:, self.shared :]], 1)
+
+    def resized(self, x: Tensor) -> Tensor:
+        """What is added: the block's input ``x`` in the shape of its output."""
+        return F.pad(self._shrunk(x), [0, 0, 0, 0, 0, self.extra])
+
+    def _shrunk(self, x: Tensor) -> Tensor:
         x = self.pool(x)
-        if self.extra > 0:
-            return F.pad(x, [0, 0, 0, 0, 0, self.extra])
-        return x[:, : self.extra] if self.extra < 0 else x
+        return x[:, : self.shared] if self.cuts else x
 
     def dilate(self, gap: int) -> None:
         """Take the same means of pixels that are ``gap`` px apart, one for every pixel."""

@@ -124,7 +124,7 @@ class MaskedSuperNet(SuperNet):
         width = max(group.variables["channels"])
         always = own["shortcut"].values[0] == "always"
         has_shortcut = always or stride == 1
-        shortcut = PaddedShortcut(x.shape[1], width, stride)(x) if has_shortcut else x
+        shortcut = PaddedShortcut(x.shape[1], width, stride).resized(x) if has_shortcut else x
         same: Tensor | float = 1.0  # weight of equal channels of input and output
         if number == 0:
             same = _agreement(entering, own["channels"]) if stride == 1 else 0.0

@@ -219,6 +219,7 @@ def test_mbconv_shortcut_always(channels: int, stride: int, size: int) -> None:
         expected[:, : window.shape[1], i, j] = window.mean((2, 3))
     branch = block.project(block.attention(block.depthwise(block.expand(x))))
     torch.testing.assert_close(block(x), expected + branch)
+    torch.testing.assert_close(block.shortcut.resized(x), expected)
     plain = dataclasses.replace(spec, shortcut="equal")
     assert list(block.state_dict()) == list(plain.build(8).state_dict())
     assert spec.cost(8, size, size) == plain.cost(8, size, size)
