@@ -37,7 +37,8 @@ class PaddedShortcut(nn.Module):
 
     def resized(self, x: Tensor) -> Tensor:
         """What is added: the block's input ``x`` in the shape of its output."""
-        return F.pad(self._shrunk(x), [0, 0, 0, 0, 0, self.extra])
+        x = self._shrunk(x)
+        return F.pad(x, [0, 0, 0, 0, 0, self.extra]) if self.extra else x
 
     def _shrunk(self, x: Tensor) -> Tensor:
         x = self.pool(x)
