@@ -150,7 +150,7 @@ _C.SEARCH.SHORTCUT = ""
 # "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
 # computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
 # distribution is factorised; DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES, ESTIMATOR,
-# LIKELIHOOD_SCALE and WARMUP_SAMPLES do not apply to it.
+# LIKELIHOOD_SCALE, WARMUP_SAMPLES and CLASSIFIER_LR do not apply to it.
 _C.SEARCH.METHOD = "probabilistic"
 # Temperature of the Gumbel-softmax in a differentiable search, at the end of the warm-up and at the
 # end of the search; it falls exponentially in between.
@@ -205,6 +205,11 @@ _C.SEARCH.VAL_BATCH_SIZE = 128
 # small kernel is the centre of a large one, and Squeeze-Excite does not change the depthwise
 # convolution).
 _C.SEARCH.SHARING = "paper"
+# Start every block as its shortcut: the weight of its last BatchNorm is 0. Needs SHORTCUT "always".
+_C.SEARCH.ZERO_INIT_RESIDUAL = False
+# Learning rate of the supernet's classifier, share of SOLVER.LR. The more features it has, the
+# sooner it diverges: with 1984, the spaces of many blocks need about 0.05.
+_C.SEARCH.CLASSIFIER_LR = 1.0
 # Training batches that measure BatchNorm statistics before an architecture is evaluated.
 _C.SEARCH.BN_BATCHES = 10
 # Most probable architectures listed in the result.

@@ -34,6 +34,15 @@ def init_weights(module: nn.Module) -> nn.Module:
     return module
 
 
+def zero_init_residual(module: nn.Module) -> None:
+    """Let a block with a shortcut start as that shortcut: its last BatchNorm's weight becomes 0.
+
+    As in "Accurate, Large Minibatch SGD" (section 5.1), for ResNets, and in BigNAS, for supernets.
+    """
+    if getattr(module, "has_shortcut", False):
+        nn.init.zeros_(module.project.bn.weight)
+
+
 @contextmanager
 def without_init() -> Iterator[None]:
     """Convolutions, linear layers and BatchNorms made inside keep whatever is in their memory.

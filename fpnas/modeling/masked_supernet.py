@@ -61,7 +61,11 @@ class MaskedSuperNet(SuperNet):
     """
 
     def __init__(
-        self, space: NetworkSpace, num_classes: int | None = None, sharing: str = "paper"
+        self,
+        space: NetworkSpace,
+        num_classes: int | None = None,
+        sharing: str = "paper",
+        zero_init_residual: bool = False,
     ) -> None:
         """Arguments as in :class:`SuperNet`, but not ``sharing="all"``: kernels are no masks.
 
@@ -73,7 +77,7 @@ class MaskedSuperNet(SuperNet):
                 "'paper' or 'pointwise'."
             )
         _check_maskable(space)
-        super().__init__(space, num_classes, sharing)
+        super().__init__(space, num_classes, sharing, zero_init_residual)
         self._largest: dict[tuple[str, BlockSpec, int], nn.Module] = {}
 
     def forward(self, x: Tensor, choices: Tensor | Sequence[int]) -> Tensor:

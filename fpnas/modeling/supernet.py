@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fpnas.blocks import BlockSpec
 from fpnas.errors import ConfigError
-from fpnas.modeling.init import init_weights, without_init
+from fpnas.modeling.init import init_weights, without_init, zero_init_residual
 from fpnas.modeling.searched_net import SearchedNet
 from fpnas.modeling.weight_store import Shape, WeightStore
 from fpnas.spaces import NetworkSpace
@@ -47,19 +47,27 @@ class SuperNet(nn.Module):
     """
 
     def __init__(
-        self, space: NetworkSpace, num_classes: int | None = None, sharing: str = "paper"
+        self,
+        space: NetworkSpace,
+        num_classes: int | None = None,
+        sharing: str = "paper",
+        zero_init_residual: bool = False,
     ) -> None:
         """
         Args:
             space: what may be sampled.
             num_classes: logits; ``None`` keeps the space's own number.
             sharing: "paper", "pointwise" or "all", see ``SEARCH.SHARING``.
+            zero_init_residual: every block starts as its shortcut, which all blocks must have.
         """
         super().__init__()
         if sharing not in SHARING:
             raise ConfigError(f"SEARCH.SHARING must be one of {SHARING}, found '{sharing}'.")
         self.space = space.at(num_classes=num_classes)
         self.sharing = sharing
+        self._zero_init_residual = zero_init_residual
+        if zero_init_residual:
+            _check_shortcuts(self.space)
         self.store = WeightStore()
         self._bound: OrderedDict[tuple[str, BlockSpec, int], _BoundBlock] = OrderedDict()
         for name, block, in_channels in _corner_blocks(self.space, max):
@@ -103,6 +111,8 @@ class SuperNet(nn.Module):
 
     def _add_weights(self, name: str, block: BlockSpec, in_channels: int) -> None:
         module = init_weights(block.build_largest(in_channels))
+        if self._zero_init_residual:
+            zero_init_residual(module)
         for path, tensors, leaf in tensor_places(module):
             self.store.add(self._weight_name(name, block, path), tensors[leaf])
 
@@ -145,6 +155,16 @@ class SuperNet(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._bound.clear()  # their views point at the old tensors
         return super()._apply(fn, recurse)
+
+
+def _check_shortcuts(space: NetworkSpace) -> None:
+    for number, group in enumerate(space.block_groups, start=1):
+        shortcuts = group.variables.get("shortcut", [group.fixed.get("shortcut")])
+        if any(shortcut != "always" for shortcut in shortcuts):
+            raise ConfigError(
+                "SEARCH.ZERO_INIT_RESIDUAL needs a shortcut in every block: set SEARCH.SHORTCUT to "
+                f"'always'. Stage {number} of space '{space.name}' has {list(shortcuts)}."
+            )
 
 
 def _corner_blocks(

@@ -197,6 +197,7 @@ def _check_config(cfg: CfgNode) -> None:
         ("FLOOR", 0 <= search.FLOOR < 1, "at least 0, below 1"),
         ("BETA", search.BETA >= 0, "at least 0"),
         ("LIKELIHOOD_SCALE", search.LIKELIHOOD_SCALE > 0, "above 0"),
+        ("CLASSIFIER_LR", search.CLASSIFIER_LR > 0, "above 0"),
         ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
         ("TEMPERATURE_START", search.TEMPERATURE_START > 0, "above 0"),
         ("TEMPERATURE_END", search.TEMPERATURE_END > 0, "above 0"),
@@ -214,7 +215,9 @@ def _build_sampling(cfg: CfgNode) -> Sampling:
 
 def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
     cfg = setup.cfg
-    supernet = SuperNet(setup.space, setup.num_classes, cfg.SEARCH.SHARING).to(comm.get_device())
+    supernet = SuperNet(
+        setup.space, setup.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
+    ).to(comm.get_device())
     if cfg.SOLVER.CHANNELS_LAST:
         supernet = supernet.to(memory_format=torch.channels_last)
     optimizer = SharedSGD(
@@ -224,6 +227,7 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         nesterov=cfg.SOLVER.NESTEROV,
+        classifier_lr=cfg.SEARCH.CLASSIFIER_LR,
     )
     searchers = [
         ArchitectureSearcher(
@@ -259,7 +263,9 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
 
 def _differentiable_trainer(setup: SearchSetup) -> DifferentiableTrainer:
     cfg = setup.cfg
-    supernet = MaskedSuperNet(setup.space, setup.num_classes, cfg.SEARCH.SHARING)
+    supernet = MaskedSuperNet(
+        setup.space, setup.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
+    )
     supernet = supernet.to(comm.get_device())
     if cfg.SOLVER.CHANNELS_LAST:
         supernet = supernet.to(memory_format=torch.channels_last)

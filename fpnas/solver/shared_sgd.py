@@ -23,6 +23,7 @@ class SharedSGD(torch.optim.SGD):
         store: the shared weights, ``supernet.store``.
         lr, momentum, weight_decay, nesterov: as in ``torch.optim.SGD``.
         weight_decay_norm: weight decay of BatchNorm parameters and biases.
+        classifier_lr: learning rate of the head's fully connected layer, share of ``lr``.
     """
 
     def __init__(
@@ -33,16 +34,17 @@ class SharedSGD(torch.optim.SGD):
         weight_decay: float = 0.0,
         weight_decay_norm: float = 0.0,
         nesterov: bool = False,
+        classifier_lr: float = 1.0,
     ) -> None:
         self._store = store
         parameters = dict(store.named_weights())
-        vectors = [p for p in parameters.values() if p.dim() <= 1]
-        others = [p for p in parameters.values() if p.dim() > 1]
-        groups = [
-            {"params": others, "weight_decay": weight_decay},
-            {"params": vectors, "weight_decay": weight_decay_norm},
-        ]
-        super().__init__(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+        groups: dict[tuple[float, bool], dict[str, Any]] = {}
+        for name, parameter in parameters.items():
+            rate = lr * classifier_lr if _is_classifier(name) else lr
+            decay = weight_decay if parameter.dim() > 1 else weight_decay_norm
+            group = {"params": [], "lr": rate, "weight_decay": decay}
+            groups.setdefault((rate, parameter.dim() > 1), group)["params"].append(parameter)
+        super().__init__(list(groups.values()), lr=lr, momentum=momentum, nesterov=nesterov)
         self._parameters = parameters
         # By number: loading a state replaces the groups themselves.
         self._group_of = {
@@ -88,3 +90,7 @@ class SharedSGD(torch.optim.SGD):
             # Zeros give the same first step as torch's copy of the first gradient.
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return part(state["momentum_buffer"], touched.shape)
+
+
+def _is_classifier(name: str) -> bool:
+    return name.startswith("head/") and name.endswith(("/fc.weight", "/fc.bias"))

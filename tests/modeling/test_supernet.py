@@ -427,6 +427,25 @@ def test_expansion_1_as_the_largest_of_several_is_refused() -> None:
     SuperNet(two_groups(expansion=(1,)))
 
 
+def test_a_block_may_start_as_its_shortcut() -> None:
+    space = two_groups(kernel=(3, 5)).with_shortcut("always")
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    # They differ in all but their channels.
+    others = LARGE[None].repeat(2, 1) * torch.tensor([0, 0, 0, 0, 1, 1, 0, 1])
+    others[1, :4] = torch.tensor([1, 2, 1, 2])
+    for is_zero in (False, True):
+        torch.manual_seed(0)
+        logits = [SuperNet(space, zero_init_residual=is_zero)(x, others[0])]
+        torch.manual_seed(0)
+        supernet = SuperNet(space, zero_init_residual=is_zero)
+        logits.append(supernet(x, others[1]))
+        assert torch.equal(*logits) == is_zero
+    logits[1].square().sum().backward()
+    weights = {t.name: t.grad for t in supernet.store.touched()}
+    last = [grad for name, grad in weights.items() if name.endswith("project.bn.weight")]
+    assert last and all(grad.any() for grad in last)  # it can leave that start
+
+
 def test_num_classes() -> None:
     assert SuperNet(two_groups()).space.num_classes == 4
     supernet = SuperNet(two_groups(), num_classes=9)

@@ -182,6 +182,8 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SEARCH__SAMPLING": "some"}, ConfigError, "SEARCH.SAMPLING.*'adaptive', 'fixed'"),
         ({"SEARCH__ESTIMATOR": "papers"}, UserError, "Did you mean 'paper'"),
         ({"SEARCH__SHARING": "none"}, ConfigError, "SEARCH.SHARING"),
+        ({"SEARCH__ZERO_INIT_RESIDUAL": True}, ConfigError, "SHORTCUT to 'always'. Stage 1 "),
+        ({"SEARCH__CLASSIFIER_LR": 0.0}, ConfigError, "SEARCH.CLASSIFIER_LR"),
         ({"SEARCH__WARMUP_EPOCHS": 4}, ConfigError, "WARMUP_EPOCHS is 4"),
         ({"SEARCH__TRAIN_FRACTION": 1.5}, ConfigError, "TRAIN_FRACTION is 1.5"),
         ({"SOLVER__OPTIMIZER": "adamw"}, ConfigError, "OPTIMIZER.*sgd"),

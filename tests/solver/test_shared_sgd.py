@@ -73,6 +73,22 @@ def test_equals_torch_sgd_on_the_extracted_network(nesterov: bool, sharing: str)
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_classifier_has_a_rate_of_its_own() -> None:
+    steps = {}
+    for share in (1.0, 0.25):
+        torch.manual_seed(0)
+        supernet = SuperNet(SPACE)
+        before = {name: w.detach().clone() for name, w in supernet.store.named_weights()}
+        step(supernet, SharedSGD(supernet.store, lr=0.1, classifier_lr=share), sample(1), 0)
+        steps[share] = {n: w.detach() - before[n] for n, w in supernet.store.named_weights()}
+    slowed = [name for name in steps[1.0] if "/fc." in name and "attention" not in name]
+    assert len(slowed) == 2
+    for name, whole in steps[1.0].items():
+        factor = 0.25 if name in slowed else 1.0
+        torch.testing.assert_close(steps[0.25][name], factor * whole, msg=name)
+        assert name not in slowed or whole.any()
+
+
 def test_untouched_weights_keep_value_and_momentum() -> None:
     supernet, optimizer = make()
     step(supernet, optimizer, sample(1), 0)  # leaves momentum where sample 1 went
