@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from fpnas.archs import Architecture
+from fpnas.blocks import MBConvSpec
 from fpnas.model_zoo.comparison import Comparison, comparisons, networks_of
 from fpnas.model_zoo.manifest import all_records, zoo_folder
 from fpnas.model_zoo.paper import paper_tables
@@ -50,6 +52,7 @@ multiply-adds are those of all forward and backward passes. The loss is that of 
 the weights of the supernet, which tells networks of one search apart and nothing else. Chance is
 ln 10 = 2.303: where the loss is near it, the supernet had hardly learned and the network is little
 more than a random one of its cost. Such searches were sized for two CPU cores, not for a result.
+Blocks have shortcuts "always" or, as in the paper, where input and output have "equal" shapes.
 `build_model` takes the name as `MODEL.ARCH`; here it leads to a drawing."""
 
 _IMPORTED = """\
@@ -162,8 +165,8 @@ def _comparison(compared: Comparison) -> str:
 
 
 def _found_table() -> str:
-    headers = ["architecture", "input, px", "target, M", "FLOPs, M", "params, M", "loss", "search"]
-    headers += ["samples", "FLOPs", "core hours"]
+    headers = ["architecture", "input, px", "target, M", "FLOPs, M", "params, M", "shortcuts"]
+    headers += ["loss", "search", "samples", "FLOPs", "core hours"]
     rows = []
     for search in searches():
         cost = search.cost
@@ -174,11 +177,16 @@ def _found_table() -> str:
                 [
                     *(f"[`{found.arch}`]({DRAWINGS}/{found.arch}.svg)", arch.input_size),
                     *(f"{size / 1e6:.2f}" for size in sizes),
-                    *(f"{found.val_loss:.3f}", f"`{search.config}`"),
+                    *(_shortcuts(arch), f"{found.val_loss:.3f}", f"`{search.config}`"),
                     *(f"{cost.samples:,}", f"{cost.flops:.1e}", f"{cost.core_hours:g}"),
                 ]
             )
     return _table(rows, headers)
+
+
+def _shortcuts(arch: Architecture) -> str:
+    blocks = [block for stage in arch.stages for block in stage]
+    return ", ".join(sorted({b.shortcut for b in blocks if isinstance(b, MBConvSpec)}))
 
 
 def _searches_list() -> str:
