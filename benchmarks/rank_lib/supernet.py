@@ -86,7 +86,10 @@ class StudiedSupernet:
         val_half = val_half[order[:rating_images]]
         self._judges = TestLoader(images.subset(val_half), cfg, cfg.TEST.BATCH_SIZE)
         torch.manual_seed(derive_seed(seed, "weights"))
-        supernet = SuperNet(study.space, study.space.num_classes, cfg.SEARCH.SHARING)
+        search = cfg.SEARCH
+        supernet = SuperNet(
+            study.space, study.space.num_classes, search.SHARING, search.ZERO_INIT_RESIDUAL
+        )
         self._supernet = supernet.to(memory_format=torch.channels_last)
 
     def train(self) -> dict[str, Any]:
@@ -99,6 +102,7 @@ class StudiedSupernet:
             weight_decay=solver.WEIGHT_DECAY,
             weight_decay_norm=solver.WEIGHT_DECAY_NORM,
             nesterov=solver.NESTEROV,
+            classifier_lr=self._cfg.SEARCH.CLASSIFIER_LR,
         )
         draw = partial(sampled, self._study, self._setting, self._seed)
         trainer = SampledTrainer(
