@@ -65,13 +65,12 @@ class SuperNet(nn.Module):
             raise ConfigError(f"SEARCH.SHARING must be one of {SHARING}, found '{sharing}'.")
         self.space = space.at(num_classes=num_classes)
         self.sharing = sharing
-        self._zero_init_residual = zero_init_residual
         if zero_init_residual:
             _check_shortcuts(self.space)
         self.store = WeightStore()
         self._bound: OrderedDict[tuple[str, BlockSpec, int], _BoundBlock] = OrderedDict()
         for name, block, in_channels in _corner_blocks(self.space, max):
-            self._add_weights(name, block, in_channels)
+            self._add_weights(name, block, in_channels, zero_init_residual)
         with without_init():
             for name, block, in_channels in _corner_blocks(self.space, min):
                 self._check_weights(name, block, in_channels)
@@ -109,9 +108,11 @@ class SuperNet(nn.Module):
                 module._buffers[key] = None if buffer is None else buffer.clone()
         return network
 
-    def _add_weights(self, name: str, block: BlockSpec, in_channels: int) -> None:
+    def _add_weights(
+        self, name: str, block: BlockSpec, in_channels: int, zero_residual: bool
+    ) -> None:
         module = init_weights(block.build_largest(in_channels))
-        if self._zero_init_residual:
+        if zero_residual:
             zero_init_residual(module)
         for path, tensors, leaf in tensor_places(module):
             self.store.add(self._weight_name(name, block, path), tensors[leaf])
