@@ -95,15 +95,7 @@ class StudiedSupernet:
     def train(self) -> dict[str, Any]:
         """Train it. Returns "steps", "tflops" spent and "cpu_seconds"."""
         solver = self._cfg.SOLVER
-        optimizer = SharedSGD(
-            self._supernet.store,
-            lr=solver.LR,
-            momentum=solver.MOMENTUM,
-            weight_decay=solver.WEIGHT_DECAY,
-            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-            nesterov=solver.NESTEROV,
-            classifier_lr=self._cfg.SEARCH.CLASSIFIER_LR,
-        )
+        optimizer = SharedSGD.from_cfg(self._cfg, self._supernet.store)
         draw = partial(sampled, self._study, self._setting, self._seed)
         trainer = SampledTrainer(
             self._supernet, optimizer, self._loader, draw, distil=self._setting.sandwich

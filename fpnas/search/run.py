@@ -220,15 +220,6 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
     ).to(comm.get_device())
     if cfg.SOLVER.CHANNELS_LAST:
         supernet = supernet.to(memory_format=torch.channels_last)
-    optimizer = SharedSGD(
-        supernet.store,
-        lr=cfg.SOLVER.LR,
-        momentum=cfg.SOLVER.MOMENTUM,
-        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-        nesterov=cfg.SOLVER.NESTEROV,
-        classifier_lr=cfg.SEARCH.CLASSIFIER_LR,
-    )
     searchers = [
         ArchitectureSearcher(
             budget.space,
@@ -247,7 +238,7 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
     is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
     return SearchTrainer(
         supernet,
-        optimizer,
+        SharedSGD.from_cfg(cfg, supernet.store),
         searchers,
         setup.train_loader,
         setup.val_loader,

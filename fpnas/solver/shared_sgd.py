@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import sgd
 
+from fpnas.config import CfgNode
 from fpnas.modeling.weight_store import TouchedWeight, WeightStore, part
 
 
@@ -52,6 +53,20 @@ class SharedSGD(torch.optim.SGD):
             for number, group in enumerate(self.param_groups)
             for parameter in group["params"]
         }
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode, store: WeightStore) -> SharedSGD:
+        """As ``cfg.SOLVER`` and ``cfg.SEARCH.CLASSIFIER_LR`` say."""
+        solver = cfg.SOLVER
+        return cls(
+            store,
+            lr=solver.LR,
+            momentum=solver.MOMENTUM,
+            weight_decay=solver.WEIGHT_DECAY,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            nesterov=solver.NESTEROV,
+            classifier_lr=cfg.SEARCH.CLASSIFIER_LR,
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
