@@ -12,9 +12,10 @@ def replace_modules(
 ) -> None:
     """Put ``build(module)`` in the place of every submodule whose class is exactly ``kind``.
 
-    Subclasses stay: they may compute something else.
+    Subclasses stay: they may compute something else. One that stands in several places, such as the
+    activation of branches, is replaced in each.
     """
-    for name, module in list(network.named_modules()):
+    for name, module in list(network.named_modules(remove_duplicate=False)):
         if name and type(module) is kind:
             network.set_submodule(name, build(module))
 
