@@ -13,6 +13,7 @@ import torch
 
 import fpnas
 from fpnas.archs import Architecture
+from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli import main
 from fpnas.cli.main import COMMANDS, guarded
 from fpnas.cli.quickstart import Clock, summary_table
@@ -294,6 +295,21 @@ def test_exported_file_matches_the_weights_of_a_training(tmp_path, capsys):
     assert Path(report["file"]).is_file()
     assert report["status"] == "ok"
     assert report["max_rel_error"] < 1e-4
+
+
+def test_export_says_which_rewrites_accelerators_of_phones_need(tmp_path, capsys):
+    hint = "EXPORT.REWRITES \"('phone',)\""
+    for splits, is_hint_needed in ((0, False), (1, True)):
+        block = MBConvSpec(8, 2, 3, 2, splits=splits)
+        head = HeadSpec(16, num_classes=10)
+        Architecture("small", 28, ConvSpec(8), ((block,),), head).save(tmp_path / "arch.yaml")
+        argv = ["export", "--arch", str(tmp_path / "arch.yaml"), "--formats", "onnx"]
+        argv += ["--output-dir", str(tmp_path / "out"), "EXPORT.PARITY_IMAGES", "20"]
+        assert main(argv) == 0
+        assert (hint in capsys.readouterr().out) == is_hint_needed
+    assert main([*argv, "EXPORT.REWRITES", "('phone',)"]) == 0
+    said = capsys.readouterr().out
+    assert "onnx on phones: NNAPI yes, CoreML yes" in said and hint not in said
 
 
 def test_output_is_free_of_libraries_warnings(tmp_path):

@@ -63,7 +63,18 @@ def run(args: argparse.Namespace) -> int:
     setup_logger()
     reports = export_from_config(cfg)
     print(table(reports))
+    if _would_suit_phones(cfg, reports):
+        print("""EXPORT.REWRITES "('phone',)" writes a graph that NNAPI and CoreML take.""")
     return 0 if all(report.status == "ok" for report in reports) else 1
+
+
+def _would_suit_phones(cfg: CfgNode, reports: list[ExportReport]) -> bool:
+    """Whether accelerators refuse a float graph for the rewrites that suit this CPU."""
+    from fpnas.export.rewrites import AUTO
+
+    said = {verdict for r in reports if r.format == "onnx" for verdict in r.accelerators.values()}
+    is_refused = bool(said - {"yes"})
+    return is_refused and AUTO in cfg.EXPORT.REWRITES and not cfg.EXPORT.DYNAMIC_BATCH
 
 
 def export_from_config(cfg: CfgNode) -> list[ExportReport]:

@@ -240,7 +240,8 @@ _C.EXPORT.FORMATS = ("onnx", "torchscript")
 # "pad_channels" (to multiples of 16, for CPUs with AVX-512), "split_branches" (a convolution for
 # each split), "global_pool" (GlobalAveragePool), "resize_gates" (gates of the map's size),
 # "plain_hswish" (Add, Clip and Mul for hard-swish: for accelerators of phones, slower on a CPU).
-# "auto": those that help on this CPU. (): as PyTorch exports it.
+# "auto": those that help on this CPU. "phone": those after which NNAPI and CoreML take the whole
+# graph. (): as PyTorch exports it.
 _C.EXPORT.REWRITES = ("auto",)
 # Images a call of the exported network.
 _C.EXPORT.BATCH_SIZE = 1

@@ -28,15 +28,17 @@ ALL = tuple(REWRITES)
 EACH_AND_ALL = [*((name,) for name in REWRITES), ALL]
 
 
-def small_net(act: str, splits: int, size: int = 56, pooled_head: bool = False) -> SearchedNet:
+def small_net(
+    act: str, splits: int, size: int = 56, pooled_head: bool = False, shortcut: str = "equal"
+) -> SearchedNet:
     """In eval mode, with parameters far from their initial values and outputs that depend on the
     image. Inner channels are 12 (nothing to expand), 24 and 40: no multiples of 16.
     """
     stages = (
-        (MBConvSpec(12, expansion=1, act=act, splits=splits),),
+        (MBConvSpec(12, expansion=1, act=act, splits=splits, shortcut=shortcut),),
         (
-            MBConvSpec(12, stride=2, expansion=2, act=act, splits=splits),
-            MBConvSpec(12, kernel=5, expansion=3.5, act=act, splits=splits),
+            MBConvSpec(12, stride=2, expansion=2, act=act, splits=splits, shortcut=shortcut),
+            MBConvSpec(12, kernel=5, expansion=3.5, act=act, splits=splits, shortcut=shortcut),
         ),
     )
     head = PooledHeadSpec(24, 5, act=act) if pooled_head else HeadSpec(24, 5, act=act)
@@ -309,13 +311,28 @@ def test_unknown_name_is_refused_before_any_work(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_hswish_network_is_handed_to_accelerators_as_a_whole(tmp_path):
-    net, images = small_net("hswish", 1, 28), images_of(28)
-    rewrites = ("global_pool", "plain_hswish")
-    (report,) = export_model(net, tmp_path, ["onnx"], 28, images, runs=1, rewrites=rewrites)
-    assert report.status == "ok" and report.max_rel_error < 1e-5
-    assert set(report.accelerators.values()) == {"yes"}
-    assert {"HardSwish", "HardSigmoid"}.isdisjoint(operators(onnx.load(report.file).graph))
+@pytest.mark.parametrize(
+    ("act", "splits", "shortcut"),
+    [
+        ("hswish", 1, "equal"),
+        ("hswish", 2, "always"),
+        ("hswish", 4, "equal"),
+        ("swish", 1, "always"),
+    ],
+)
+def test_graph_for_phones_is_handed_to_their_accelerators_as_a_whole(
+    tmp_path, act, splits, shortcut
+):
+    net, images = small_net(act, splits, 28, shortcut=shortcut), images_of(28)
+    verdicts = {}
+    for name in ("auto", "phone"):
+        folder = tmp_path / name
+        (report,) = export_model(net, folder, ["onnx"], 28, images, runs=1, rewrites=(name,))
+        assert report.status == "ok" and report.max_rel_error < 1e-5
+        verdicts[name] = set(report.accelerators.values())
+    assert verdicts["phone"] == {"yes"} and "yes" not in verdicts["auto"]
+    graph = onnx.load(tmp_path / "phone" / "model.onnx").graph
+    assert {"HardSwish", "HardSigmoid"}.isdisjoint(operators(graph))
 
 
 def swap_gates(pair: PairOfGates, hidden: Tensor) -> list[Tensor]:

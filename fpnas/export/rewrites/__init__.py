@@ -2,10 +2,11 @@
 
 from fpnas.export.rewrites.table import (
     AUTO,
+    PHONE,
     REWRITES,
     Rewrite,
     apply_rewrites,
     expand_rewrites,
 )
 
-__all__ = ["AUTO", "REWRITES", "Rewrite", "apply_rewrites", "expand_rewrites"]
+__all__ = ["AUTO", "PHONE", "REWRITES", "Rewrite", "apply_rewrites", "expand_rewrites"]

@@ -52,17 +52,21 @@ REWRITES: dict[str, Rewrite] = {
 
 # Stands for the rewrites that make float32 graphs faster on this CPU (benchmarks/rewrites.py).
 AUTO = "auto"
+# Stands for those whose graphs NNAPI and CoreML take as a whole, in ONNX Runtime's opinion.
+PHONE = "phone"
+_FOR_PHONES = ("split_branches", "global_pool", "plain_hswish")
 
 
 def expand_rewrites(names: Iterable[str]) -> tuple[str, ...]:
-    """``names`` in the order of REWRITES, each once, AUTO replaced by what it stands for.
+    """``names`` in the order of REWRITES, each once; for AUTO and PHONE what they stand for.
 
     Raises ConfigError, which suggests the nearest name, on an unknown one.
     """
+    groups = {AUTO: _helpful_here(), PHONE: _FOR_PHONES}
     chosen: set[str] = set()
     for name in names:
-        check_name("EXPORT.REWRITES", name, (AUTO, *REWRITES))
-        chosen.update(_helpful_here() if name == AUTO else (name,))
+        check_name("EXPORT.REWRITES", name, (*groups, *REWRITES))
+        chosen.update(groups.get(name, (name,)))
     return tuple(name for name in REWRITES if name in chosen)
 
 
