@@ -7,8 +7,9 @@ its own input size, and runs the files on ``--images`` photos; int8 is calibrate
 a folder as imagenet_sample.py takes it. Where no weights are published, weights are random,
 BatchNorms have spread parameters and statistics of the photos, so that outputs depend on the image.
 
-Prints the largest relative error of the logits and the share of photos with the same top-1. Exit
-code 1 if a file deviates by more than 1e-4 or on any photo's top-1.
+Prints the largest relative error of the logits, the share of photos with the same top-1, and, for
+ONNX, whether NNAPI and CoreML take the whole graph (they do with ``--rewrites phone``). Exit code 1
+if a file deviates by more than 1e-4 or on any photo's top-1.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ def check(
     name: str,
     photos: Sequence[tuple[Path, int]],
     formats: Sequence[str],
+    rewrites: Sequence[str],
     calibration: Sequence[tuple[Path, int]] = (),
 ) -> list[list]:
-    """One row a format: network, weights, px, format, status, largest error, agreement, seconds.
+    """A row for each format: name, weights, px, and what was found, in the order of the headers.
 
-    ``calibration``: photos that set the ranges of int8.
+    ``rewrites``: as EXPORT.REWRITES. ``calibration``: photos that set the ranges of int8.
     """
     start = time.process_time()
     info = model_zoo.info(name)
@@ -66,6 +68,7 @@ def check(
             calibration=load(calibration, preprocessing)[0] if calibration else None,
             warmup=0,
             runs=1,
+            rewrites=rewrites,
         )
     seconds = time.process_time() - start
     weights = "published" if published else "random"
@@ -91,7 +94,8 @@ def enliven(network: SearchedNet, images: Tensor) -> None:
 
 def _cells(report: ExportReport) -> list:
     status = report.status if report.status == "ok" else f"{report.status}: {report.message}"
-    return [report.format, status, report.max_rel_error, report.top1_agreement]
+    verdicts = ", ".join(sorted(set(report.accelerators.values())))
+    return [report.format, status, report.max_rel_error, report.top1_agreement, verdicts]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
     parser.add_argument("--model", nargs="+", help="names of 'fpnas zoo list'; default: all")
     parser.add_argument("--formats", nargs="+", default=["onnx", "torchscript"])
+    parser.add_argument("--rewrites", nargs="+", default=["auto"], help="as EXPORT.REWRITES")
     parser.add_argument("--images", type=int, default=20, help="photos, spread over the folder")
     args = parser.parse_args(argv)
     logging.getLogger("fpnas").setLevel(logging.ERROR)
@@ -110,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         spread = _spread(photos, args.images)
         calibration = _spread(photos, _CALIBRATION) if "onnx-int8" in args.formats else ()
         for name in args.model or model_zoo.list_models():
-            rows += check(name, spread, args.formats, calibration)
+            rows += check(name, spread, args.formats, args.rewrites, calibration)
             print(*rows[-1], file=sys.stderr, flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -123,8 +128,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "status",
         "largest rel. error",
         "same top-1, %",
+        "on phones",
     ]
-    print(tabulate(rows, [*headers, "CPU s"], floatfmt=("",) * 5 + (".1e", ".1f", ".0f")))
+    print(tabulate(rows, [*headers, "CPU s"], floatfmt=("",) * 5 + (".1e", ".1f", "", ".0f")))
     return 0 if all(row[4] == "ok" for row in rows) else 1
 
 

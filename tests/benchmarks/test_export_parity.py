@@ -60,3 +60,10 @@ def test_good_files_pass_and_a_damaged_one_fails(script, photos, capsys, monkeyp
     monkeypatch.setattr(onnx, "save", damage)
     assert script.main(command) == 1
     assert "failed" in capsys.readouterr().out
+
+
+def test_rewrites_decide_whether_phones_take_the_graph(script, photos, capsys):
+    command = [photos, "--model", "fp_nas_c10_xs", "--formats", "onnx", "--images", "6"]
+    for rewrites, verdict in (("auto", " no "), ("phone", " yes ")):
+        assert script.main([*command, "--rewrites", rewrites]) == 0
+        assert verdict in capsys.readouterr().out
