@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Export and print the table."""
     cfg = _config(args)
     from fpnas.export import get_formats, table
-    from fpnas.export.rewrites import expand_rewrites
+    from fpnas.export.rewrites import PHONE, expand_rewrites
     from fpnas.utils.logger import setup_logger
 
     get_formats(cfg.EXPORT.FORMATS)  # an unknown name fails before any work
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     reports = export_from_config(cfg)
     print(table(reports))
     if _would_suit_phones(cfg, reports):
-        print("""EXPORT.REWRITES "('phone',)" writes a graph that NNAPI and CoreML take.""")
+        print(f"""EXPORT.REWRITES "('{PHONE}',)" writes a graph that NNAPI and CoreML take.""")
     return 0 if all(report.status == "ok" for report in reports) else 1
 
 
