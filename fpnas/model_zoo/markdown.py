@@ -42,7 +42,7 @@ _COMPARED = """\
 
 Same images, recipe and epochs; only the network differs. `random-…` are random architectures that
 use 95 to 100 % of the budget in the name, all of them in one row. SD: standard deviation over the
-trainings."""
+trainings, which differ in their seed: 0 and, with `--seeds N`, those after it."""
 
 _FOUND = """\
 ## Architectures searched here
@@ -50,8 +50,8 @@ _FOUND = """\
 Each uses 95 to 100 % of its target. Networks of one search share its supernet and its cost; its
 multiply-adds are those of all forward and backward passes. The loss is that of held-out images with
 the weights of the supernet, which tells networks of one search apart and nothing else. Chance is
-ln 10 = 2.303: where the loss is near it, the supernet had hardly learned and the network is little
-more than a random one of its cost. Such searches were sized for two CPU cores, not for a result.
+ln 10 = 2.303: the nearer the loss is to it, the less the supernet had learned and the more of the
+network is chance. The searches were sized for two CPU cores, not for a result.
 Blocks have shortcuts "always" or, as in the paper, where input and output have "equal" shapes.
 `build_model` takes the name as `MODEL.ARCH`; here it leads to a drawing."""
 
