@@ -42,7 +42,7 @@ _COMPARED = """\
 
 Same images, recipe and epochs; only the network differs. `random-…` are random architectures that
 use 95 to 100 % of the budget in the name, all of them in one row. SD: standard deviation over the
-trainings, which differ in their seed: 0 and, with `--seeds N`, those after it."""
+trainings of a row. Those of one network differ in their seed: 0 and, with `--seeds N`, the next."""
 
 _FOUND = """\
 ## Architectures searched here
