@@ -106,5 +106,7 @@ def _search_of(arch: str) -> SearchCost | None:
 
 def _source(cfg: CfgNode, search: SearchCost | None) -> str:
     begin = "trained with fpnas" if search is None else "searched and trained with fpnas"
+    if cfg.SOLVER.DISTILL.ARCH:
+        begin += f", distilled from {get_arch(cfg.SOLVER.DISTILL.ARCH).name}"
     average = f": {_WEIGHTS}" if cfg.SOLVER.EMA_DECAY else ""
     return f"{begin}{average}, stored in fp16"

@@ -67,6 +67,16 @@ def test_architectures_of_a_search_bring_its_cost(zoo: Path, finished: Path) -> 
     assert record.source.startswith("searched and trained with fpnas")
 
 
+def test_distillation_stands_in_the_source(zoo: Path, finished: Path) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(finished / "config.yaml"))
+    cfg.SOLVER.DISTILL.ARCH = str(finished / "architecture.yaml")
+    cfg.SOLVER.DISTILL.WEIGHTS = "teacher.pth"
+    (finished / "config.yaml").write_text(cfg.dump())
+    record = publish_run(finished, "clothes", str(finished / "architecture.yaml"), FACTS)
+    assert record.source.startswith("trained with fpnas, distilled from tiny: weights are the")
+
+
 @pytest.mark.parametrize("file", ["config.yaml", "model_final.pth"])
 def test_unfinished_trainings_are_refused(zoo: Path, finished: Path, file: str) -> None:
     (finished / file).unlink()
