@@ -16,7 +16,7 @@ from fpnas.data import TestLoader, TrainLoader, split_halves
 from fpnas.data.seeding import derive_seed, generator_for
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
-from fpnas.solver import SharedSGD
+from fpnas.solver import SharedSGD, restore_optimizer
 from fpnas.utils.checkpoint import load_weights
 from rank_lib.loop import train
 from rank_lib.study import Candidate, Study, take
@@ -187,7 +187,7 @@ class SampledTrainer(TrainerBase):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
 
 
 def sampled(study: Study, setting: Setting, seed: int, iteration: int) -> Tensor:

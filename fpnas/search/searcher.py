@@ -39,6 +39,7 @@ from fpnas.search.objective import (
 )
 from fpnas.search.result import Candidate, SearchResult
 from fpnas.search.sampling import AdaptiveSampling, Sampling
+from fpnas.solver.optimizer import restore_optimizer
 from fpnas.spaces.space import SearchSpace
 
 _logger = logging.getLogger(__name__)
@@ -271,7 +272,7 @@ class ArchitectureSearcher:
         self._set_distribution(DISTRIBUTIONS[state["distribution"]](self.space))
         with torch.no_grad():
             self.distribution.logits.copy_(state["logits"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self._optimizer, state["optimizer"])
         self._generator.set_state(state["generator"])
         self.history = copy.deepcopy(state["history"])
         self._draw = None if state["draw"] is None else _Draw(**state["draw"])

@@ -13,6 +13,7 @@ from fpnas.data.batch_source import BatchSource
 from fpnas.engine import TrainerBase
 from fpnas.modeling import SuperNet
 from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.solver import restore_optimizer
 
 # Images [N, 3, H, W] and labels [N].
 Batch = tuple[Tensor, Tensor]
@@ -103,4 +104,4 @@ class SupernetTrainer(TrainerBase):
         super().load_state_dict(state)
         for searcher, own in zip(self.searchers, state["searchers"], strict=True):
             searcher.load_state_dict(own)
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])

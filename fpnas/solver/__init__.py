@@ -2,7 +2,7 @@
 
 from fpnas.solver.ema import build_ema
 from fpnas.solver.loss import ClassificationLoss, distillation_loss
-from fpnas.solver.optimizer import build_optimizer
+from fpnas.solver.optimizer import build_optimizer, restore_optimizer
 from fpnas.solver.options import check_solver_config
 from fpnas.solver.schedule import build_schedule
 from fpnas.solver.shared_sgd import SharedSGD
@@ -15,4 +15,5 @@ __all__ = [
     "build_schedule",
     "check_solver_config",
     "distillation_loss",
+    "restore_optimizer",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
@@ -51,3 +54,17 @@ def parameter_groups(
         {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": weight_decay_norm},
     ]
     return [group for group in groups if group["params"]]
+
+
+def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Take over what ``state`` has accumulated, and no setting: a resumed run may have another LR.
+
+    ``Optimizer.load_state_dict`` alone would bring back rate, momentum and weight decay, too.
+    Raises ValueError if the groups have other numbers of parameters.
+    """
+    settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    optimizer.load_state_dict(dict(state))
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        parameters = group["params"]
+        group.clear()
+        group.update(own, params=parameters)

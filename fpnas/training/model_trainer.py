@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fpnas.data.batch_source import BatchSource
 from fpnas.engine import TrainerBase, check_finite
+from fpnas.solver import restore_optimizer
 
 
 class ModelTrainer(TrainerBase):
@@ -114,7 +115,7 @@ class ModelTrainer(TrainerBase):
         if ("trained_model" in state) != (self.ema is not None):
             raise ValueError("only one of the two runs averages weights, SOLVER.EMA_DECAY")
         super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
+        restore_optimizer(self.optimizer, state["optimizer"])
         if self.ema is not None:
             self.model.load_state_dict(state["trained_model"])
             self.ema.n_averaged.fill_(state["num_averaged"])

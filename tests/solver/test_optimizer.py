@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fvcore.common.param_scheduler import ConstantParamScheduler
 from torch import nn
 
 from fpnas.config import get_cfg
+from fpnas.engine.hooks import LRSchedulerHook
 from fpnas.errors import ConfigError
-from fpnas.solver import build_optimizer, check_solver_config
+from fpnas.solver import build_optimizer, check_solver_config, restore_optimizer
 
 
 def small_net() -> nn.Module:
@@ -41,6 +43,29 @@ def test_rmsprop_takes_the_step_of_efficientnet_s_recipe():
     optimizer.step()
     # Mean square 0.1 * 0.25 after the first step, from alpha = 0.9.
     assert weight.weight.item() == pytest.approx(-0.2 * 0.5 / (0.025**0.5 + 0.0316), rel=1e-5)
+
+
+def test_a_restored_optimizer_has_its_own_settings_and_the_old_momentum():
+    cfg = get_cfg()
+    cfg.merge_from_list(["SOLVER.OPTIMIZER", "sgd", "SOLVER.LR", "0.1"])
+    torch.manual_seed(0)
+    net = small_net()
+    old = build_optimizer(cfg, net)
+    for parameter in net.parameters():
+        parameter.grad = torch.rand_like(parameter)
+    old.step()
+    LRSchedulerHook(old, ConstantParamScheduler(1.0))  # notes the base rate in the groups
+
+    cfg.merge_from_list(["SOLVER.LR", "0.01", "SOLVER.WEIGHT_DECAY", "0.5", "SOLVER.MOMENTUM", "0"])
+    new = build_optimizer(cfg, net)
+    expected = [{k: v for k, v in group.items() if k != "params"} for group in new.param_groups]
+    restore_optimizer(new, old.state_dict())
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in new.param_groups]
+    assert settings == expected
+    assert all(
+        torch.equal(new.state[p]["momentum_buffer"], old.state[p]["momentum_buffer"])
+        for p in net.parameters()
+    )
 
 
 def test_batchnorm_and_biases_have_their_own_weight_decay():

@@ -146,6 +146,18 @@ def test_a_killed_and_resumed_training_ends_with_the_same_bits(
     assert lines_of(broken) == lines_of(whole)
 
 
+def test_a_training_resumes_with_another_rate(cfg, tmp_path, killed_after):
+    slower = {"SOLVER__LR": cfg.SOLVER.LR / 100}
+    whole = with_keys(cfg, OUTPUT_DIR=tmp_path / "whole", **slower)
+    run_training(whole)
+    killed_after(6)
+    with pytest.raises(Killed):
+        run_training(cfg)
+    run_training(with_keys(cfg, **slower), resume=True)
+    rates, expected = ([line["lr"] for line in lines_of(c)] for c in (cfg, whole))
+    assert rates[-1] == expected[-1] < rates[0] / 50
+
+
 def test_resuming_a_finished_training_returns_its_result_again(cfg):
     cfg = with_keys(cfg)
     expected = run_training(cfg)
