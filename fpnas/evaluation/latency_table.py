@@ -6,10 +6,11 @@ import datetime
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from iopath.common.file_io import file_lock
 from torch import Tensor
 from tqdm import tqdm
 
@@ -34,6 +35,7 @@ class LatencyTable:
     A block is measured alone, once for every distinct :class:`BlockShape`, when it is first asked
     for. The time of a call that computes nothing is subtracted. With a ``path`` every measurement
     is kept there, so that an interrupted table is continued and a later run measures nothing.
+    Several runs may add to one file (beside which ``.lock`` appears).
 
     A network costs the sum of its blocks plus ``intercept_ms``: 0 until :meth:`calibrate`.
 
@@ -110,6 +112,12 @@ class LatencyTable:
 
         The file is written after every 32 of them. Raises UserError if this table is read-only.
         """
+        return sum(self.measure_in_chunks(shapes, progress))
+
+    def measure_in_chunks(
+        self, shapes: Iterable[BlockShape], progress: bool = True
+    ) -> Iterator[int]:
+        """As :meth:`measure_blocks`, but says after every write how many blocks it has added."""
         missing = self._missing(shapes)
         if missing and self.is_read_only:
             raise UserError(
@@ -127,7 +135,7 @@ class LatencyTable:
                 chunk = names[start : start + _CHUNK]
                 self._measure({name: missing[name] for name in chunk})
                 bar.update(len(chunk))
-        return len(missing)
+                yield len(chunk)
 
     def calibrate(self, intercept_ms: float, source: str) -> None:
         """Add ``intercept_ms`` to every network from now on.
@@ -167,18 +175,21 @@ class LatencyTable:
     def _write(self) -> None:
         if self.path is None or self.is_read_only:
             return
-        content = {
-            "machine": self.machine,
-            "date": self.date,
-            "overhead_ms": self._overhead_ms,
-            "intercept_ms": self.intercept_ms,
-            "intercept_source": self.intercept_source,
-            "blocks_ms": dict(sorted(self._blocks.items())),
-        }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self.path) as file:
-                file.write(json.dumps(content, indent=1).encode())
+            with file_lock(str(self.path)):
+                # Another run may have added blocks since this one read the file.
+                others = _read_table(self.path)["blocks_ms"] if self.path.exists() else {}
+                content = {
+                    "machine": self.machine,
+                    "date": self.date,
+                    "overhead_ms": self._overhead_ms,
+                    "intercept_ms": self.intercept_ms,
+                    "intercept_source": self.intercept_source,
+                    "blocks_ms": dict(sorted({**others, **self._blocks}.items())),
+                }
+                with atomic_write(self.path) as file:
+                    file.write(json.dumps(content, indent=1).encode())
         except OSError as error:
             raise UserError(f"Cannot write latency table '{self.path}': {error}.") from None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 
 from fpnas.config import CfgNode
 from fpnas.errors import BudgetError, ConfigError, UserError
 from fpnas.evaluation.latency_table import LatencyTable
+from fpnas.evaluation.space_latency import SpaceLatency
 from fpnas.search.budget import NUM_PROBES, Cost, cost_range, evaluate_cost
 from fpnas.spaces import NetworkSpace
 from fpnas.utils import comm
@@ -95,19 +97,30 @@ def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[Cost]:
     table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
     if comm.get_world_size() == 1:
         return [table.cost(space) for space in spaces]
-    # All processes must read equal numbers, so one of them measures everything first.
-    failure = None
-    if comm.is_main_process():
-        try:
-            for space in spaces:
-                table.measure(space)
-        except UserError as error:
-            failure = error
-    failure = comm.broadcast_object(failure)  # an error must not leave the others waiting
-    if failure is not None:
-        raise failure
+    _measure_in_main_process(table, spaces)
     table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
     return [table.cost(space) for space in spaces]
+
+
+def _measure_in_main_process(table: LatencyTable, spaces: Sequence[NetworkSpace]) -> None:
+    """Complete the file of ``table``: all processes must read equal numbers. Collective.
+
+    The others hear of every chunk, since a collective that takes half an hour fails, and of an
+    error, which must not leave them waiting.
+    """
+    chunks = chain.from_iterable(
+        table.measure_in_chunks(SpaceLatency(space, table).block_shapes()) for space in spaces
+    )
+    outcome: int | UserError | None = 0
+    while outcome is not None:
+        if comm.is_main_process():
+            try:
+                outcome = next(chunks, None)
+            except UserError as error:
+                outcome = error
+        outcome = comm.broadcast_object(outcome)
+        if isinstance(outcome, UserError):
+            raise outcome
 
 
 def check_target(space: NetworkSpace, name: str, cost: Cost, target: float) -> None:

@@ -16,6 +16,7 @@ from fpnas.errors import UserError
 from fpnas.evaluation.block_timer import BlockShape, OnnxTimer
 from fpnas.evaluation.latency_errors import compare, error_report
 from fpnas.evaluation.latency_table import LatencyTable
+from fpnas.evaluation.space_latency import SpaceLatency
 from fpnas.spaces import BlockGroup, NetworkSpace, get_space
 
 OVERHEAD = 0.5
@@ -203,6 +204,15 @@ def test_an_interrupted_measurement_is_continued(tmp_path):
     whole.measure(space, progress=False)
     assert len(table) == len(whole)
     assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_two_runs_add_to_one_file(space, tmp_path):
+    path = tmp_path / "table.json"
+    first, second = (LatencyTable(path, timer=FakeTimer()) for _ in range(2))
+    shapes = SpaceLatency(space, first).block_shapes()
+    first.measure_blocks(shapes[:2])
+    second.measure_blocks(shapes[2:])
+    assert len(LatencyTable(path, timer=FakeTimer())) == len({str(shape) for shape in shapes})
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import BudgetError, UserError
+from fpnas.evaluation.block_timer import BlockShape
 from fpnas.search import costs
 from fpnas.search.costs import build_cost, check_target
-from fpnas.spaces import NetworkSpace, get_space
+from fpnas.spaces import get_space
 from fpnas.utils import comm
 
 SPACE = get_space("FP-NAS-Micro").at(8, 3)
@@ -28,8 +29,9 @@ class UnmeasurableTable:
     def __init__(self, path: str, threads: int) -> None:
         pass
 
-    def measure(self, space: NetworkSpace) -> int:
+    def measure_in_chunks(self, shapes: Iterable[BlockShape]) -> Iterator[int]:
         raise UserError("the block cannot be exported")
+        yield
 
 
 @pytest.mark.parametrize("name", ["flops", "params"])
@@ -57,6 +59,28 @@ def test_failed_measurement_reaches_every_process(
     with pytest.raises(UserError, match="cannot be exported"):
         build_cost(latency_cfg(), SPACE)
     assert len(sent) == 1  # both processes took part
+
+
+class ChunkTable:
+    """Measures its blocks in three chunks."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        pass
+
+    def measure_in_chunks(self, shapes: Iterable[BlockShape]) -> Iterator[int]:
+        yield from (32, 32, 5)
+
+    def cost(self, space: object) -> None:
+        return None
+
+
+def test_waiting_processes_hear_of_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr(costs, "LatencyTable", ChunkTable)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "broadcast_object", lambda value: sent.append(value) or value)
+    build_cost(latency_cfg(), SPACE)
+    assert sent == [32, 32, 5, None]
 
 
 def counting_latency(calls: list[int]) -> Callable[[Tensor], Tensor]:
