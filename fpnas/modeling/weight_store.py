@@ -123,7 +123,8 @@ class WeightStore(nn.Module):
 
     def _grad(self, name: str) -> Tensor:
         if name not in self._grads:
-            self._grads[name] = torch.zeros_like(self.full(name).detach())
+            with torch.inference_mode(False):  # a training may follow, and write into it
+                self._grads[name] = torch.zeros_like(self.full(name).detach())
         return self._grads[name]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -154,13 +154,14 @@ class SearchSetup:
 
     def score(self, supernet: SuperNet, choices: Tensor) -> dict[str, float]:
         """Accuracy on the whole validation half, with the supernet's weights."""
-        scores = evaluate(self.network(supernet, choices), self.val_images, comm.get_device())
+        network = self.network(supernet, choices)
+        scores = evaluate(network, self.val_images, next(network.parameters()).device)
         return {f"mode_{name}": value for name, value in scores.items()}
 
     def network(self, supernet: SuperNet, choices: Tensor) -> SearchedNet:
         """With the supernet's weights, and BatchNorm statistics of its own."""
         network = supernet.extract(choices)
-        device = comm.get_device()
+        device = next(network.parameters()).device
         batches = itertools.islice(self.train_loader.iterate(), self.cfg.SEARCH.BN_BATCHES)
         recalibrate_bn(network, (images.to(device) for images, _ in batches))
         return network

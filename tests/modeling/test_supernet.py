@@ -298,6 +298,17 @@ def test_nothing_is_touched_without_gradients() -> None:
     assert supernet.store.touched() == []
 
 
+def test_a_first_look_in_inference_mode_leaves_the_supernet_trainable() -> None:
+    supernet = SuperNet(two_groups())
+    with torch.inference_mode():
+        supernet(images(2, 8), LARGE)
+    supernet(images(2, 8), LARGE).sum().backward()
+    assert all(
+        t.grad.abs().sum() > 0 for t in supernet.store.touched() if t.name.endswith("weight")
+    )
+    supernet.store.clear_gradients()
+
+
 def test_samples_accumulate_and_are_cleared() -> None:
     supernet = SuperNet(two_groups()).double()
     randomise(supernet)
