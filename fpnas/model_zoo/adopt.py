@@ -13,6 +13,7 @@ from fpnas.archs import Architecture
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import UserError
 from fpnas.model_zoo.search_cost import search_cost
+from fpnas.search.costs import short_target
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -35,7 +36,8 @@ def adopt(
         commit: of fpnas, with which it ran.
         package: sources of fpnas; ``archs/named`` and ``model_zoo/searched.yaml`` are written.
 
-    Raises UserError unless there is one name for each target, and none of them is taken.
+    Raises a UserError, before anything is written, unless there is one name for each target, none
+    of them is taken, and the search is one whose cost :func:`search_cost` knows.
     """
     cfg = get_cfg()
     cfg.merge_from_file(str(folder / "config.yaml"))
@@ -47,25 +49,28 @@ def adopt(
     for file in files:
         if file.exists():
             raise UserError(f"'{file}' exists. Remove it and its search in searched.yaml first.")
-    found = []
+    found, texts = [], []
     for file, target, name in zip(files, targets, names, strict=True):
-        result = folder / f"target-{target / 1e6:g}M" if cfg.SEARCH.TARGETS else folder
-        _write_architecture(result, file, config, cfg)
+        # As the search names the folders of several budgets.
+        short = short_target(cfg.SEARCH.COST, target)
+        result = folder if len(targets) == 1 else folder / f"target-{short}"
+        texts.append(_architecture(result, file.stem, config, cfg))
         paper = name.partition("=")[2]
         entry = {"arch": file.stem, "target": target, "val_loss": _val_loss(result)}
         found.append(entry | ({"paper": paper} if paper else {}))
     search = {"config": config, "data": data, "commit": commit, "seed": cfg.SEED}
     search |= {"cost": dataclasses.asdict(search_cost(folder)), "found": found}
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text, encoding="utf-8")
     with (package / "model_zoo" / "searched.yaml").open("a", encoding="utf-8") as file:
         file.write(yaml.safe_dump([search], sort_keys=False))
 
 
-def _write_architecture(result: Path, file: Path, config: str, cfg: CfgNode) -> None:
-    arch = dataclasses.replace(Architecture.load(result / "architecture.yaml"), name=file.stem)
+def _architecture(result: Path, name: str, config: str, cfg: CfgNode) -> str:
+    arch = dataclasses.replace(Architecture.load(result / "architecture.yaml"), name=name)
     if cfg.SEARCH.COST_NUM_CLASSES:
         arch = arch.with_num_classes(cfg.SEARCH.COST_NUM_CLASSES)
-    text = f"# Found by fpnas search --config-file {config}.\n{arch.to_yaml()}"
-    file.write_text(text, encoding="utf-8")
+    return f"# Found by fpnas search --config-file {config}.\n{arch.to_yaml()}"
 
 
 def _val_loss(result: Path) -> float:

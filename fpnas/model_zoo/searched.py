@@ -60,6 +60,6 @@ class _Searches:
 
 
 def searches() -> tuple[Search, ...]:
-    """All of them, the smallest networks first."""
+    """All of them, in the order in which they were adopted."""
     text = resources.files("fpnas.model_zoo").joinpath("searched.yaml").read_text(encoding="utf-8")
     return parse(_Searches, yaml.safe_load(text), "searched.yaml").searches

@@ -77,3 +77,28 @@ def test_names_that_do_not_fit_change_nothing(
     with pytest.raises(UserError, match=message):
         adopt(finished, "search/x.yaml", "images", names, "0123abc", package)
     assert {path: path.read_bytes() for path in package.rglob("*.yaml")} == before
+
+
+def set_in_config(folder: Path, *keys: str) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(str(folder / "config.yaml"))
+    cfg.merge_from_list(list(keys))
+    (folder / "config.yaml").write_text(cfg.dump())
+
+
+def test_a_search_of_unknown_cost_changes_nothing(package: Path, finished: Path) -> None:
+    set_in_config(finished, "SEARCH.COST", "params")
+    before = {path: path.read_bytes() for path in package.rglob("*.yaml")}
+    with pytest.raises(UserError, match="search for params"):
+        adopt(finished, "search/x.yaml", "images", ["one", "two"], "0123abc", package)
+    assert {path: path.read_bytes() for path in package.rglob("*.yaml")} == before
+
+
+def test_a_single_target_of_a_list_lies_in_the_folder_itself(package: Path, finished: Path) -> None:
+    set_in_config(finished, "SEARCH.TARGETS", "[2e6]")
+    (finished / "target-2M" / "architecture.yaml").rename(finished / "architecture.yaml")
+    with (finished / "metrics.json").open("a") as file:
+        file.write(json.dumps({"mode_loss": 1.5}) + "\n")
+    adopt(finished, "search/x.yaml", "images", ["only"], "0123abc", package)
+    searches = yaml.safe_load((package / "model_zoo" / "searched.yaml").read_text())["searches"]
+    assert searches[-1]["found"] == [{"arch": "only", "target": 2e6, "val_loss": 1.5}]
