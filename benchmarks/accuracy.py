@@ -168,9 +168,14 @@ def _trained(result: dict[str, Any]) -> Trained:
 def _check_recipe(file: Path, recipe: str, size: int, epochs: int) -> None:
     """Raise UserError if the training differs from its recipe in more than size and epochs."""
     ran = config_from(file)
-    said = {"DATA.INPUT_SIZE": size, "SOLVER.EPOCHS": epochs, "DATA.ROOT": ran.DATA.ROOT}
+    said = {
+        "DATA.INPUT_SIZE": size,
+        "SOLVER.EPOCHS": epochs,
+        "DATA.ROOT": ran.DATA.ROOT,
+        "MODEL.ARCH": ran.MODEL.ARCH,
+    }
     expected = config_from(recipe, said)
-    for part in ("DATA", "SOLVER"):
+    for part in ("MODEL", "DATA", "SOLVER"):
         if ran[part] != expected[part]:
             raise UserError(f"{file} differs from the recipe {recipe} in {part}.")
 

@@ -228,7 +228,8 @@ _C.CHECKPOINT.PERIOD = 1
 _C.CHECKPOINT.KEEP = 2
 
 _C.LOG = CN()
-# Steps between two records in log.txt, metrics.json and TensorBoard.
+# Steps between two records in log.txt, metrics.json and TensorBoard. A search writes every step to
+# metrics.json.
 _C.LOG.PERIOD = 20
 _C.LOG.TENSORBOARD = True
 

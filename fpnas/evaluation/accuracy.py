@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fpnas.errors import DataError
+from fpnas.utils import comm
 
 
 def evaluate(
@@ -39,8 +40,8 @@ def evaluate(
     totals = torch.zeros(5, dtype=torch.float64)
     with evaluating(model), torch.inference_mode():
         for images, labels in _with_progress(loader):
-            logits = model(images.to(device, non_blocking=True))
-            totals += _count(logits, labels.to(device, non_blocking=True)).cpu()
+            logits = model(images.to(device))
+            totals += _count(logits, labels.to(device)).cpu()
     count, with_top5, top1, top5, loss = _sum_over_ranks(totals, device).tolist()
     if not count:
         raise DataError("There are no images to evaluate on.")
@@ -69,7 +70,7 @@ def _count(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _sum_over_ranks(totals: Tensor, device: torch.device | str) -> Tensor:
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if comm.get_world_size() == 1:
         return totals
     totals = totals.to(device)  # NCCL reduces tensors on the GPU only
     distributed.all_reduce(totals)
@@ -78,11 +79,9 @@ def _sum_over_ranks(totals: Tensor, device: torch.device | str) -> Tensor:
 
 def _with_progress(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
     """A progress bar if this is the main process and its output a terminal."""
-    is_main = not (distributed.is_available() and distributed.is_initialized()) or (
-        distributed.get_rank() == 0
-    )
     # disable=None: no bar where there is no terminal.
-    return tqdm(loader, desc="Evaluating", leave=False, disable=None if is_main else True)
+    disable = None if comm.is_main_process() else True
+    return tqdm(loader, desc="Evaluating", leave=False, disable=disable)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from fpnas.report.metrics import Metrics
 from fpnas.report.run_files import folded_files, read_architecture, read_mapping
 from fpnas.search.result import Candidate, SearchResult
 
+# What a sample is, by SEARCH.METHOD.
+_RATED = {"differentiable": "mixtures of all choices"}
 _UNITS = {"flops": "FLOPs", "params": "params", "latency": "ms"}
 
 
@@ -34,7 +36,8 @@ def write_search_report(output_dir: str | Path) -> Path:
     run = _Run.read(Path(output_dir))
     result = run.result
     subtitle = (
-        f"Probabilistic search over {units.count(result.space.num_architectures)} architectures, "
+        f"{run.method.capitalize()} search over "
+        f"{units.count(result.space.num_architectures)} architectures, "
         f"{len(result.space.groups)} groups, {len(result.space.variables)} variables"
     )
     sections = [html.tiles(_tiles(run))]
@@ -68,6 +71,7 @@ class _Run:
     metrics: Metrics
     arch: Architecture | None
     unit: str  # of the cost
+    method: str
 
     @classmethod
     def read(cls, output_dir: Path) -> _Run:
@@ -78,6 +82,7 @@ class _Run:
             Metrics.read(output_dir / "metrics.json"),
             read_architecture(output_dir),
             _UNITS.get(search.get("COST"), ""),
+            search.get("METHOD", "probabilistic"),
         )
 
     @property
@@ -98,12 +103,9 @@ def _tiles(run: _Run) -> list[Tile]:
         items.append(tile._replace(note=note, share=share) if run.has_target else tile)
     if run.arch is not None:
         items.append(_other_cost(run.arch, run.unit))
+    rated, steps = _RATED.get(run.method, "architectures"), len(result.history.get("entropy", ()))
     items.append(
-        Tile(
-            "samples drawn",
-            f"{result.num_samples:,}",
-            f"architectures rated in {len(result.history.get('entropy', ())):,} steps",
-        )
+        Tile("samples drawn", f"{result.num_samples:,}", f"{rated} rated in {steps:,} steps")
     )
     if metrics.seconds > 0:
         items.append(

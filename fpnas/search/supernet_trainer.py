@@ -89,8 +89,8 @@ class SupernetTrainer(TrainerBase):
         start = time.perf_counter()
         images, labels = next(batches)
         waited = time.perf_counter() - start
-        images = images.to(self._device, memory_format=self._memory_format, non_blocking=True)
-        return (images, labels.to(self._device, non_blocking=True)), waited
+        images = images.to(self._device, memory_format=self._memory_format)
+        return (images, labels.to(self._device)), waited
 
     def state_dict(self) -> dict[str, Any]:
         """The loop's state, alpha and omega's optimizer. (The supernet is saved as the model.)"""

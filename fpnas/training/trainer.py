@@ -62,12 +62,11 @@ class ClassificationTrainer(ModelTrainer):
 
     def batch_loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor | float]]:
         images, labels = batch
-        images = images.to(self.device, memory_format=self._memory_format, non_blocking=True)
-        labels = labels.to(self.device, non_blocking=True)
+        images = images.to(self.device, memory_format=self._memory_format)
+        labels = labels.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._amp):
-            logits = self._network(images)
-        logits = logits.float()
-        loss = self._loss(logits, labels, images)
+            logits = self._network(images).float()
+            loss = self._loss(logits, labels, images)  # a teacher computes in there
         correct = (logits.detach().argmax(1) == labels).float().mean()
         means = comm.all_reduce_mean({"loss": loss.detach(), "top1": 100 * correct})
         self._running_top1 += (means["top1"] - self._running_top1) / min(

@@ -28,7 +28,7 @@ from fpnas.utils.logger import PROGRESS_RECORD
 # Storages whose `with` block is running, the innermost last.
 _ACTIVE_STORAGES: list[EventStorage] = []
 
-# Values that a history keeps for medians; metrics.json has all of them.
+# Values that a history keeps for medians; metrics.json goes back to the start.
 _HISTORY_LENGTH = 1000
 
 

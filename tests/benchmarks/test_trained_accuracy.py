@@ -119,6 +119,10 @@ def test_record_adds_trainings_of_the_recipe_to_the_comparison(
     assert (entry["dataset"], entry["epochs"], entry["input_size"]) == ("noise", 1, SIDE)
     assert [one["network"] for one in entry["trained"]] == ["found"]
 
+    other = "DATA: {NAME: test_accuracy}\nSOLVER: {BATCH_SIZE: 8, LR: 0.01}\n"
+    recipe.write_text(other + "MODEL: {DROPOUT: 0.2}\n")
+    with pytest.raises(accuracy.UserError, match="differs from the recipe .* in MODEL"):
+        accuracy.main([*record, "--dataset", "noise"])
     recipe.write_text("DATA: {NAME: test_accuracy}\nSOLVER: {BATCH_SIZE: 8, LR: 0.02}\n")
     before = comparison.read_bytes()
     with pytest.raises(accuracy.UserError, match="differs from the recipe .* in SOLVER"):

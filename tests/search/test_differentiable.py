@@ -237,7 +237,9 @@ def test_whole_run_from_a_config_and_its_resumption(
     assert result.cost <= TARGET
     assert Architecture.load(whole / "architecture.yaml").flops(SIDE) == result.cost
     assert SearchResult.load(whole / "search_result.pth").num_samples == 4
-    assert (whole / "report.html").exists()
+    report = (whole / "report.html").read_text()
+    assert "Differentiable search over" in report
+    assert "mixtures of all choices rated in 4 steps" in report
     rows = [json.loads(line) for line in (whole / "metrics.json").read_text().splitlines()]
     assert [("val_loss" in row) for row in rows] == [False] * 2 + [True] * 4
     assert rows[-1]["temperature"] == pytest.approx(0.5)

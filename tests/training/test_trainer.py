@@ -120,6 +120,18 @@ def test_a_small_gradient_is_not_clipped():
 
 
 @pytest.mark.parametrize("amp", [False, True])
+def test_a_teacher_computes_as_the_student(amp):
+    trainer = make_trainer(amp=amp)
+    teacher = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(80, 3))
+    trainer._loss = ClassificationLoss(teacher=teacher)
+    seen = []
+    teacher[0].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    trainer.train(0, 1)
+    assert seen == [torch.bfloat16 if amp else torch.float32]
+    assert trainer.storage.latest()["loss"][0] > 0
+
+
+@pytest.mark.parametrize("amp", [False, True])
 def test_amp_computes_the_forward_pass_in_bfloat16_and_the_weights_in_float32(amp):
     trainer = make_trainer(amp=amp)
     seen = []
