@@ -100,11 +100,23 @@ def test_frozen_stages_stay_frozen_in_the_detector(arch_file: Path) -> None:
         ("DETECTION.SCORE_THRESHOLD", "2"),
         ("MODEL.NUM_CLASSES", "3"),
         ("SOLVER.LABEL_SMOOTHING", "0.1"),
+        ("SOLVER.DISTILL.WEIGHTS", "x.pth"),
+        ("DATA.SKIP_CORRUPT", "True"),
+        ("EXPORT.BAKE_PREPROCESS", "True"),
     ],
 )
 def test_unusable_values_are_named(arch_file: Path, key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=key):
         config(arch_file, **{key.replace(".", "__"): value})
+
+
+@pytest.mark.parametrize(("key", "value"), [("ARCH", "x"), ("NORM", "FrozenBN")])
+def test_a_backbone_of_torchvision_reads_no_key_of_model(
+    arch_file: Path, key: str, value: str
+) -> None:
+    keys = {"MODEL__ARCH": "", "DETECTION__TORCHVISION_BACKBONE": "mobilenet_v3_small"}
+    with pytest.raises(ConfigError, match=f"MODEL.{key} .*TORCHVISION_BACKBONE"):
+        config(arch_file, **keys | {f"MODEL__{key}": value})
 
 
 @pytest.mark.parametrize(

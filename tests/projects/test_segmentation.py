@@ -197,6 +197,9 @@ def test_maps_of_one_stride_are_not_enough(root: Path, arch_file: Path, names: s
         ("SEGMENTATION.VFLIP", "2.0"),
         ("MODEL.NUM_CLASSES", "3"),
         ("SOLVER.DISTILL.ARCH", "x"),
+        ("MODEL.DROPOUT", "0.1"),
+        ("DATA.AUGMENT.POLICY", "randaugment"),
+        ("EXPORT.BAKE_PREPROCESS", "True"),
     ],
 )
 def test_unusable_values_are_named(root: Path, arch_file: Path, key: str, value: str) -> None:

@@ -30,15 +30,10 @@ def build_backbone(cfg: CfgNode) -> nn.Module:
     Its children run one after the other and stand flat in order of execution; ``feature_info`` says
     which of them give feature maps, in timm's terms.
 
-    Raises ConfigError if both or none are named, or if MODEL.OUT_FEATURES is empty.
+    Raises ConfigError if none is named, or if MODEL.OUT_FEATURES is empty.
     """
     name = cfg.DETECTION.TORCHVISION_BACKBONE
     if name:
-        other = cfg.MODEL.ARCH or cfg.MODEL.WEIGHTS
-        check_value(
-            "DETECTION.TORCHVISION_BACKBONE", name, not other,
-            f"'' with MODEL.ARCH or MODEL.WEIGHTS, which are '{other}'",
-        )  # fmt: skip
         return _torchvision_backbone(name)
     features = cfg.MODEL.OUT_FEATURES
     check_value("MODEL.OUT_FEATURES", features, bool(features), "('auto',) or names of stages")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.config.backbone_tasks import check_unread
 from fpnas.config.checks import check_name, check_value
 from fpnas.config.flags import check_overrides
 from fpnas.solver import check_solver_config
@@ -12,23 +13,13 @@ from fpnas.solver import check_solver_config
 ARCHS = ("retinanet", "fasterrcnn", "ssdlite")
 DATASETS = ("voc", "coco")
 
-# What fpnas has for classifiers and a detector has no use for; other values would do nothing.
-_UNUSED = (
-    "MODEL.NUM_CLASSES",
-    "MODEL.IN_CHANNELS",
-    "SOLVER.LABEL_SMOOTHING",
-    "SOLVER.AMP",
-    "SOLVER.COMPILE",
-    "SOLVER.DISTILL.ARCH",
-)
-
 
 def get_detection_cfg() -> CfgNode:
     """A copy of the default config, for ``merge_from_file`` and ``merge_from_list`` to change.
 
-    The keys of MODEL, DATA, SOLVER, TEST, CHECKPOINT and LOG mean what they mean in fpnas:
+    The keys in :data:`fpnas.config.backbone_tasks.READ_KEYS` mean what they mean in fpnas:
     DATA.ROOT is the folder of the data, DATA.INPUT_SIZE the side of the square image that the
-    detector sees, MODEL.ARCH, WEIGHTS, OUT_FEATURES, NORM and FREEZE_STAGES are the backbone.
+    detector sees, MODEL is the backbone. The other keys of fpnas must keep their defaults.
     """
     cfg = get_cfg()
     cfg.MODEL.OUT_FEATURES = ("auto",)
@@ -91,16 +82,12 @@ def check_config(cfg: CfgNode) -> None:
         check_value(f"DETECTION.{key}", keys[key], keys[key] >= 1, "at least 1")
     zoom_works = len(keys.ZOOM) == 2 and 0 < keys.ZOOM[0] <= keys.ZOOM[1]
     check_value("DETECTION.ZOOM", keys.ZOOM, zoom_works, "(smallest, largest), both above 0")
-    defaults = get_cfg()
-    for key in _UNUSED:
-        value, default = _lookup(cfg, key), _lookup(defaults, key)
-        check_value(key, value, value == default, f"{default!r}; detectors do not use it")
-
-
-def _lookup(cfg: CfgNode, key: str) -> object:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+    if keys.TORCHVISION_BACKBONE:
+        for name, default in get_detection_cfg().MODEL.items():
+            value = cfg.MODEL[name]
+            valid = f"{default!r} with DETECTION.TORCHVISION_BACKBONE, which replaces MODEL"
+            check_value(f"MODEL.{name}", value, value == default, valid)
+    check_unread(cfg, "detectors")
 
 
 def config_from_args(args: argparse.Namespace) -> CfgNode:

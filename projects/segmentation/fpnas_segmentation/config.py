@@ -5,24 +5,18 @@ from __future__ import annotations
 import argparse
 
 from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.config.backbone_tasks import check_unread
 from fpnas.config.checks import check_value
 from fpnas.config.flags import check_overrides
 from fpnas.solver import check_solver_config
-
-# What fpnas has for classifiers and a segmenter has no use for; other values would do nothing.
-_UNUSED = {
-    "MODEL": ("NUM_CLASSES", "IN_CHANNELS"),
-    "SOLVER": ("LABEL_SMOOTHING", "AMP", "COMPILE", "DISTILL"),
-}
 
 
 def get_segmentation_cfg() -> CfgNode:
     """A copy of the default config, for ``merge_from_file`` and ``merge_from_list`` to change.
 
-    The keys of MODEL, DATA, SOLVER, TEST, CHECKPOINT and LOG mean what they mean in fpnas:
+    The keys in :data:`fpnas.config.backbone_tasks.READ_KEYS` mean what they mean in fpnas:
     DATA.ROOT is the folder of the data, DATA.INPUT_SIZE the side of the square image that the
-    network sees, MODEL.ARCH, WEIGHTS, OUT_FEATURES, OUTPUT_STRIDE, NORM and FREEZE_STAGES are the
-    backbone.
+    network sees, MODEL is the backbone. The other keys of fpnas must keep their defaults.
     """
     cfg = get_cfg()
     cfg.MODEL.OUT_FEATURES = ("auto",)
@@ -60,12 +54,7 @@ def check_config(cfg: CfgNode) -> None:
         check_value(f"SEGMENTATION.{key}", keys[key], 0 <= keys[key] <= 1, "0 to 1")
     zoom_works = len(keys.ZOOM) == 2 and 0 < keys.ZOOM[0] <= keys.ZOOM[1]
     check_value("SEGMENTATION.ZOOM", keys.ZOOM, zoom_works, "(smallest, largest), both above 0")
-    defaults = get_cfg()
-    for node, names in _UNUSED.items():
-        for name in names:
-            value, default = cfg[node][name], defaults[node][name]
-            expected = f"{default!r}; segmenters do not use it"
-            check_value(f"{node}.{name}", value, value == default, expected)
+    check_unread(cfg, "segmenters")
 
 
 def config_from_args(args: argparse.Namespace) -> CfgNode:
