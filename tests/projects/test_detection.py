@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from detection_cases import config, needs_coco
+from detection_cases import config, needs_coco, small_arch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from fpnas.errors import CheckpointError, ConfigError, UserError
+from fpnas.modeling import SearchedNet
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_detection.config import config_from_args
 from fpnas_detection.draw import draw_detections, picture_of
@@ -178,6 +179,37 @@ def test_resumed_training_ends_with_the_same_bits(
     assert [record["iteration"] for record in records] == list(range(6))
     assert {"loss", "lr", "grad_norm", "time"} <= records[0].keys()
     assert "val_map50" in records[2]
+
+
+@needs_coco
+def test_a_failed_resumption_leaves_the_files_of_the_run(
+    voc: Path, arch_file: Path, tmp_path: Path
+) -> None:
+    keys = {"DATA__ROOT": voc, "OUTPUT_DIR": tmp_path / "out", "MODEL__WEIGHTS": tmp_path / "w.pth"}
+    torch.save(SearchedNet(small_arch()).state_dict(), tmp_path / "w.pth")
+    run_training(config(arch_file, "ssdlite", **keys))
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "WARNING" in log and "dropped what the backbone does not have: head" in log
+
+    before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    for detector, bad, words in (
+        ("retinanet", {}, "does not fit"),
+        ("ssdlite", {"DETECTION__ANCHOR_SIZES": (8,)}, "ANCHOR_SIZES"),
+        ("ssdlite", {"SOLVER__BATCH_SIZE": 7}, "BATCH_SIZE"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run_training(config(arch_file, detector, **keys | bad), resume=True)
+    after = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert after == before
+
+
+def test_a_training_that_cannot_start_writes_nothing(
+    voc: Path, arch_file: Path, tmp_path: Path
+) -> None:
+    keys = {"DATA__ROOT": voc, "OUTPUT_DIR": tmp_path / "out"}
+    with pytest.raises(CheckpointError, match="none.pth"):
+        run_training(config(arch_file, MODEL__WEIGHTS=tmp_path / "none.pth", **keys), resume=True)
+    assert not (tmp_path / "out").exists()
 
 
 def load(name: str):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detection_cases import voc_object
+from detection_cases import small_arch, voc_object
 from PIL import Image
 from torchvision.transforms.v2.functional import resize_mask
 
@@ -18,6 +18,7 @@ from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches
 from fpnas.errors import CheckpointError, ConfigError, DataError, UserError
 from fpnas.export import onnx
+from fpnas.modeling import SearchedNet
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_segmentation.box_masks import draw_layers, flatten, read_boxes, write_split
 from fpnas_segmentation.config import check_config, config_from_args, get_segmentation_cfg
@@ -274,6 +275,34 @@ def test_resumed_training_ends_with_the_same_bits(
     found = read_checkpoint(tmp_path / "stopped" / "model_final.pth")["model"]
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_failed_resumption_leaves_the_files_of_the_run(
+    root: Path, arch_file: Path, tmp_path: Path
+) -> None:
+    keys = {"OUTPUT_DIR": tmp_path / "out", "MODEL__WEIGHTS": tmp_path / "w.pth"}
+    torch.save(SearchedNet(small_arch()).state_dict(), tmp_path / "w.pth")
+    run_training(config(root, arch_file, **keys))
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "WARNING" in log and "dropped what the backbone does not have: head" in log
+
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    for bad, words in (
+        ({"SEGMENTATION__HEAD_CHANNELS": 24}, "does not fit"),
+        ({"SOLVER__BATCH_SIZE": 7}, "BATCH_SIZE"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run_training(config(root, arch_file, **keys | bad), resume=True)
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_training_that_cannot_start_writes_nothing(
+    root: Path, arch_file: Path, tmp_path: Path
+) -> None:
+    keys = {"OUTPUT_DIR": tmp_path / "out", "MODEL__WEIGHTS": tmp_path / "none.pth"}
+    with pytest.raises(CheckpointError, match="none.pth"):
+        run_training(config(root, arch_file, **keys), resume=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_colours_are_learned_and_ignored_pixels_are_not(root: Path, arch_file: Path) -> None:

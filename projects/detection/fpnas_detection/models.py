@@ -38,7 +38,7 @@ _GROUP = 16  # channels of a group of GroupNorm
 _ROI_SIDE = 7
 
 
-def build_detector(cfg: CfgNode, num_classes: int) -> nn.Module:
+def build_detector(cfg: CfgNode, num_classes: int, backbone: nn.Module | None = None) -> nn.Module:
     """The detector of ``cfg``, with MODEL.WEIGHTS in its backbone if there are any.
 
     It is called as torchvision's: in eval mode with a list of images float32 [3, H, W] in [0, 1],
@@ -48,11 +48,13 @@ def build_detector(cfg: CfgNode, num_classes: int) -> nn.Module:
     Args:
         cfg: MODEL, DATA.INPUT_SIZE, MEAN and STD, and DETECTION are read.
         num_classes: without the background.
+        backbone: in place of that of ``cfg``; of the same form.
 
     Raises ConfigError on unusable keys.
     """
     build = {"retinanet": _retinanet, "fasterrcnn": _faster_rcnn, "ssdlite": _ssdlite}
-    return build[cfg.DETECTION.ARCH](cfg, build_backbone(cfg), num_classes + 1)
+    backbone = build_backbone(cfg) if backbone is None else backbone
+    return build[cfg.DETECTION.ARCH](cfg, backbone, num_classes + 1)
 
 
 def _retinanet(cfg: CfgNode, backbone: nn.Module, num_outputs: int) -> RetinaNet:

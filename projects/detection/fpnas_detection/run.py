@@ -10,16 +10,19 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
 from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import BestCheckpointHook, default_setup
 from fpnas.errors import CheckpointError
+from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
 from fpnas.training import standard_hooks
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write
+from fpnas_detection.backbones import build_backbone
 from fpnas_detection.coco import read_coco
 from fpnas_detection.data import AugmentedSet, DetectionSet, collate
 from fpnas_detection.evaluate import evaluate
@@ -80,18 +83,13 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     Returns "map", "map50" and so on (see :func:`fpnas_detection.evaluate.coco_scores`) after the
     last step, "best_map50" and "best_iteration" of model_best.pth.
 
-    Raises a UserError on wrong input.
+    Raises a UserError on wrong input, before anything is written.
     """
     keys = cfg.DETECTION
     train_set = read_data(cfg, keys.TRAIN_SPLIT, keys.CLASSES)
     val_set = read_data(cfg, keys.VAL_SPLIT, train_set.classes)
-    resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
-    default_setup(cfg, argparse.Namespace(resume=resume))
-    logger.info(
-        "%d training and %d validation images, classes: %s",
-        *(len(train_set), len(val_set), ", ".join(train_set.classes)),
-    )
-    trainer, iters_per_epoch = _build_trainer(_without_weights(cfg) if resumes else cfg, train_set)
+    model, notes = _initial_model(cfg, len(train_set.classes), resume)
+    trainer, iters_per_epoch = _build_trainer(cfg, model, train_set)
     checkpointer = DetectorCheckpointer(trainer, cfg.OUTPUT_DIR, cfg.dump(), train_set.classes)
     best = BestCheckpointHook(checkpointer, f"{_VAL}map50")
 
@@ -102,29 +100,42 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     trainer.register_hooks(
         standard_hooks(cfg, trainer, checkpointer, iters_per_epoch, test, best, _SHOWN_SCALARS)
     )
+    checkpointer.resume_or_load("", resume=resume and Path(cfg.OUTPUT_DIR).is_dir())
+    default_setup(cfg, argparse.Namespace(resume=resume))
+    for note in notes:  # not before: now they reach log.txt
+        logger.warning(note)
+    logger.info(
+        "%d training and %d validation images, classes: %s",
+        *(len(train_set), len(val_set), ", ".join(train_set.classes)),
+    )
     # What a step draws itself: which regions Faster R-CNN learns from.
     torch.manual_seed(derive_seed(cfg.SEED, "training"))
-    checkpointer.resume_or_load("", resume=resume)
     trainer.train(trainer.steps_done, cfg.SOLVER.EPOCHS * iters_per_epoch)
     return _write_result(cfg, trainer, best)
 
 
-def _without_weights(cfg: CfgNode) -> CfgNode:
-    """A copy for a resumed run: its checkpoint has the weights, and their file may be gone."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = ""
-    return cfg
+def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[nn.Module, list[str]]:
+    """The detector before the first step, and notes on the weights of its backbone."""
+    without = cfg.clone()
+    without.defrost()
+    without.MODEL.WEIGHTS = ""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
+        backbone = build_backbone(without)
+        # A resumed run has its weights from its checkpoint, and their first file may be gone.
+        resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
+        weights = "" if resumes else cfg.MODEL.WEIGHTS
+        notes = load_pretrained(backbone, weights) if weights else []
+        return build_detector(cfg, num_classes, backbone), notes
 
 
-def _build_trainer(cfg: CfgNode, train_set: DetectionSet) -> tuple[DetectionTrainer, int]:
+def _build_trainer(
+    cfg: CfgNode, model: nn.Module, train_set: DetectionSet
+) -> tuple[DetectionTrainer, int]:
     """The trainer, and the iterations of an epoch."""
     solver = cfg.SOLVER
     samples = AugmentedSet(train_set, TrainTransform(cfg))
     batches = SampleBatches(samples, collate, solver.BATCH_SIZE, cfg.SEED, cfg.DATA.NUM_WORKERS)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-        model = build_detector(cfg, len(train_set.classes))
     formats = {True: torch.channels_last, False: torch.contiguous_format}
     model.to(comm.get_device(), memory_format=formats[solver.CHANNELS_LAST])
     trainer = DetectionTrainer(

@@ -15,6 +15,7 @@ from fpnas.data.sample_batches import SampleBatches
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import BestCheckpointHook, default_setup
 from fpnas.errors import CheckpointError
+from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
 from fpnas.training import standard_hooks
 from fpnas.utils import comm
@@ -22,7 +23,7 @@ from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights, rea
 from fpnas_segmentation.config import check_config, get_segmentation_cfg
 from fpnas_segmentation.data import AugmentedSet, SegmentationSet, collate, read_split
 from fpnas_segmentation.evaluate import evaluate
-from fpnas_segmentation.model import Segmenter
+from fpnas_segmentation.model import Segmenter, build_backbone
 from fpnas_segmentation.trainer import SegmentationTrainer
 
 logger = logging.getLogger("fpnas.segmentation")
@@ -37,14 +38,13 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     returned). A resumed run ends with the same bits as one that was never stopped.
 
     Returns what :func:`fpnas_segmentation.evaluate.iou_scores` says after the last step,
-    "best_miou" and "best_iteration" of model_best.pth. Raises a UserError on wrong input.
+    "best_miou" and "best_iteration" of model_best.pth. Raises a UserError on wrong input, before
+    anything is written.
     """
     keys = cfg.SEGMENTATION
     train_set, val_set = (read_split(cfg, split) for split in (keys.TRAIN_SPLIT, keys.VAL_SPLIT))
-    resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
-    default_setup(cfg, argparse.Namespace(resume=resume))
-    logger.info("%d training and %d validation images", len(train_set), len(val_set))
-    trainer, iters_per_epoch = _build_trainer(cfg, train_set, resumes)
+    model, notes = _initial_model(cfg, resume)
+    trainer, iters_per_epoch = _build_trainer(cfg, model, train_set)
     checkpointer = Checkpointer(
         trainer.evaluated, cfg.OUTPUT_DIR, config=cfg.dump(), trainer=trainer
     )
@@ -57,8 +57,12 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     trainer.register_hooks(
         standard_hooks(cfg, trainer, checkpointer, iters_per_epoch, test, best, [f"{_VAL}miou"])
     )
-    torch.manual_seed(derive_seed(cfg.SEED, "training"))  # of the head's and backbone's dropout
-    checkpointer.resume_or_load("", resume=resume)
+    checkpointer.resume_or_load("", resume=resume and Path(cfg.OUTPUT_DIR).is_dir())
+    default_setup(cfg, argparse.Namespace(resume=resume))
+    for note in notes:  # not before: now they reach log.txt
+        logger.warning(note)
+    logger.info("%d training and %d validation images", len(train_set), len(val_set))
+    torch.manual_seed(derive_seed(cfg.SEED, "training"))  # of dropped blocks in the backbone
     trainer.train(trainer.steps_done, cfg.SOLVER.EPOCHS * iters_per_epoch)
 
     latest = trainer.storage.latest().items()
@@ -70,17 +74,25 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     return result
 
 
+def _initial_model(cfg: CfgNode, resume: bool) -> tuple[Segmenter, list[str]]:
+    """The segmenter before the first step, and notes on the weights of its backbone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
+        backbone = build_backbone(_without_weights(cfg))
+        # A resumed run has its weights from its checkpoint, and their first file may be gone.
+        resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
+        weights = "" if resumes else cfg.MODEL.WEIGHTS
+        notes = load_pretrained(backbone, weights) if weights else []
+        return Segmenter(cfg, backbone), notes
+
+
 def _build_trainer(
-    cfg: CfgNode, train_set: SegmentationSet, resumes: bool
+    cfg: CfgNode, model: Segmenter, train_set: SegmentationSet
 ) -> tuple[SegmentationTrainer, int]:
     """The trainer, and the iterations of an epoch."""
     solver = cfg.SOLVER
     samples = AugmentedSet(train_set, cfg)
     batches = SampleBatches(samples, collate, solver.BATCH_SIZE, cfg.SEED, cfg.DATA.NUM_WORKERS)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-        # A resumed run has its weights from its checkpoint, and their first file may be gone.
-        model = Segmenter(_without_weights(cfg) if resumes else cfg)
     formats = {True: torch.channels_last, False: torch.contiguous_format}
     model.to(comm.get_device(), memory_format=formats[solver.CHANNELS_LAST])
     trainer = SegmentationTrainer(
