@@ -23,9 +23,16 @@ import onnxruntime
 import torch
 
 from fpnas.data import Preprocessing
-from fpnas.data.decode import IMAGE_SUFFIXES, decode_image
+from fpnas.data.decode import decode_image
+from fpnas.data.image_folder import image_paths
 
 PROJECT = Path(__file__).resolve().parent
+
+
+def choose_photos(folder: Path, count: int) -> list[Path]:
+    """Up to ``count`` images from anywhere below ``folder``, spread over it."""
+    found = [Path(name) for name in image_paths(folder)]
+    return found[:: max(1, len(found) // count)][:count]
 
 
 def classify_in_browser(
@@ -81,8 +88,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=40, help="photos, spread over DIR")
     args = parser.parse_args()
-    found = sorted(path for path in args.photos.rglob("*") if path.suffix in IMAGE_SUFFIXES)
-    photos = found[:: max(1, len(found) // args.count)][: args.count]
+    photos = choose_photos(args.photos, args.count)
 
     browser = classify_in_browser(PROJECT, photos)
     python = classify_in_python(PROJECT / "model", photos)

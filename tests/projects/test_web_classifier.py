@@ -117,6 +117,14 @@ def test_a_missing_file_is_named(tmp_path):
         load("prepare").install(tmp_path / "none.onnx", tmp_path / "model")
 
 
+def test_photos_are_compared_however_their_names_end(tmp_path):
+    for name in ("IMG_1.JPG", "a.jpg", "b.png", "notes.txt"):
+        (tmp_path / name).touch()
+    chosen = load("compare").choose_photos(tmp_path, 40)
+    assert [photo.name for photo in chosen] == ["IMG_1.JPG", "a.jpg", "b.png"]
+    assert len(load("compare").choose_photos(tmp_path, 2)) == 2
+
+
 def test_the_page_names_no_host():
     """Everything comes from the server of the page: it works in a local network, too."""
     for name in (*PAGE_FILES, "package.json"):
