@@ -11,21 +11,25 @@ import sys
 from torchvision.transforms.v2.functional import to_pil_image
 
 from fpnas.cli.main import guarded
+from fpnas.config.checks import check_value
 from fpnas.data.decode import decode_image
-from fpnas_detection.draw import draw_detections, picture_of
+from fpnas.report.photo_grid import photo_grid, picture_file
+from fpnas_detection.draw import draw_detections
 from fpnas_detection.inference import detect, load_detector
 
 
 def run(args: argparse.Namespace) -> int:
     """Write one picture of all photos."""
+    check_value("--columns", args.columns, args.columns >= 1, "at least 1")
     detector = load_detector(args.weights)
+    output = picture_file(args.output)
     drawn = []
     for name in args.photos:
         image = decode_image(name)
         found = detect(detector.model, [image], detector.cfg.DATA.INPUT_SIZE)[0]
         drawn.append(draw_detections(image, found, detector.classes, args.threshold))
         print(f"{name}: {int((found['scores'] >= args.threshold).sum())} objects")
-    to_pil_image(picture_of(drawn, args.columns)).save(args.output)
+    to_pil_image(photo_grid(drawn, args.columns, width=400)).save(output)
     return 0
 
 

@@ -12,10 +12,10 @@ import torch
 
 from fpnas.cli.main import guarded
 from fpnas.config.flags import check_overrides
+from fpnas.data.square import square_input
 from fpnas_detection.export import export_detector
 from fpnas_detection.inference import load_detector
 from fpnas_detection.run import read_data
-from fpnas_detection.transforms import network_input
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     cfg = detector.cfg
     data = read_data(cfg, cfg.DETECTION.VAL_SPLIT, detector.classes)
     rows = range(min(args.count, len(data)))
-    images = torch.stack([network_input(data.image(i), cfg.DATA.INPUT_SIZE) for i in rows])
+    images = torch.stack([square_input(data.image(i), cfg.DATA.INPUT_SIZE) for i in rows])
     found = export_detector(detector, args.output, images, args.threads)
     print(
         f"{args.output}: {found.detections} detections on {len(images)} images, boxes within "

@@ -11,9 +11,11 @@ import sys
 from torchvision.transforms.v2.functional import to_pil_image
 
 from fpnas.cli.main import guarded
+from fpnas.config.checks import check_value
 from fpnas.config.flags import check_overrides
+from fpnas.report.photo_grid import photo_grid, picture_file
 from fpnas_segmentation.data import SegmentationSet, read_split
-from fpnas_segmentation.draw import overlay, picture_of
+from fpnas_segmentation.draw import overlay
 from fpnas_segmentation.evaluate import evaluate, predict
 from fpnas_segmentation.run import TrainedSegmenter, load_segmenter
 
@@ -21,16 +23,18 @@ from fpnas_segmentation.run import TrainedSegmenter, load_segmenter
 def run(args: argparse.Namespace) -> int:
     """Print one line for each figure, and draw."""
     check_overrides(args.opts)
+    check_value("--count", args.count, args.count >= 1, "at least 1")
     segmenter = load_segmenter(args.weights, args.opts)
     cfg = segmenter.cfg
     data = read_split(cfg, cfg.SEGMENTATION.VAL_SPLIT)
+    picture = picture_file(args.picture) if args.picture else None
     scores = evaluate(segmenter.model, data, cfg.DATA.INPUT_SIZE, segmenter.classes)
     for name, value in scores.items():
         print(f"{name:24} {value:.4f}")
-    if args.picture:
+    if picture:
         rows = range(min(args.count, len(data)))
         shown = [part for index in rows for part in _row(segmenter, data, index)]
-        to_pil_image(picture_of(shown, columns=3)).save(args.picture)
+        to_pil_image(photo_grid(shown, columns=3, width=320)).save(picture)
     return 0
 
 

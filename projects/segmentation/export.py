@@ -12,7 +12,8 @@ import torch
 
 from fpnas.cli.main import guarded
 from fpnas.config.flags import check_overrides
-from fpnas_segmentation.data import network_input, read_split
+from fpnas.data.square import square_input
+from fpnas_segmentation.data import read_split
 from fpnas_segmentation.export import export_segmenter
 from fpnas_segmentation.run import load_segmenter
 
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     cfg = segmenter.cfg
     data = read_split(cfg, cfg.SEGMENTATION.VAL_SPLIT)
     rows = range(min(args.count, len(data)))
-    images = torch.stack([network_input(data.image(i), cfg.DATA.INPUT_SIZE) for i in rows])
+    images = torch.stack([square_input(data.image(i), cfg.DATA.INPUT_SIZE) for i in rows])
     found = export_segmenter(segmenter, args.output, images, args.threads)
     print(
         f"{args.output}: largest relative error {found.max_rel_error:.1e}, same class on "

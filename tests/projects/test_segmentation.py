@@ -16,14 +16,15 @@ from torchvision.transforms.v2.functional import resize_mask
 
 from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches
+from fpnas.data.square import square_input
 from fpnas.errors import CheckpointError, ConfigError, DataError, UserError
 from fpnas.export import onnx
 from fpnas.modeling import SearchedNet
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_segmentation.box_masks import draw_layers, flatten, read_boxes, write_split
 from fpnas_segmentation.config import check_config, config_from_args, get_segmentation_cfg
-from fpnas_segmentation.data import IGNORED, AugmentedSet, collate, network_input, read_split
-from fpnas_segmentation.draw import overlay, picture_of
+from fpnas_segmentation.data import IGNORED, AugmentedSet, collate, read_split
+from fpnas_segmentation.draw import overlay
 from fpnas_segmentation.evaluate import confusion, evaluate, iou_scores, predict
 from fpnas_segmentation.export import export_segmenter
 from fpnas_segmentation.model import Segmenter
@@ -310,7 +311,7 @@ def test_colours_are_learned_and_ignored_pixels_are_not(root: Path, arch_file: P
     model = Segmenter(config(root, arch_file))
     trainer = SegmentationTrainer(model, torch.optim.AdamW(model.parameters(), 0.01), None)
     image, mask = read_split(config(root, arch_file), "train").pair(0)
-    images, masks = network_input(image, 32)[None], resize_mask(mask[None], [32, 32])
+    images, masks = square_input(image, 32)[None], resize_mask(mask[None], [32, 32])
     first = float(trainer.batch_loss((images, masks))[0].detach())
     for _ in range(25):
         trainer.optimizer.zero_grad()
@@ -340,7 +341,7 @@ def test_scripts_train_evaluate_draw_and_export(
     file = tmp_path / "config.yaml"
     file.write_text(config(root, arch_file, OUTPUT_DIR=tmp_path / "out").dump())
     assert load("train").main(["--config-file", str(file)]) == 0
-    weights, picture = str(tmp_path / "out" / "model_final.pth"), tmp_path / "picture.png"
+    weights, picture = str(tmp_path / "out" / "model_final.pth"), tmp_path / "new" / "picture.png"
     arguments = ["--picture", str(picture), "--count", "2", weights]
     assert load("evaluate").main(arguments) == 0
     assert re.search(r"^miou +[01]\.\d{4}$", capsys.readouterr().out, re.MULTILINE)
@@ -385,4 +386,3 @@ def test_overlays_tint_objects_only() -> None:
     assert changed.nonzero().tolist() == [[1, 2], [2, 3]]
     assert drawn[0, 1, 2] > drawn[2, 1, 2]  # reddish
     assert drawn[0, 2, 3] < drawn[2, 2, 3]  # bluish
-    assert picture_of([drawn] * 3, columns=3, width=30).shape == (3, 28, 4 + 3 * 34)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
-from torchvision.utils import draw_bounding_boxes, make_grid
+from torchvision.utils import draw_bounding_boxes
 
 from fpnas_detection.inference import Detections
 
@@ -30,10 +28,3 @@ def draw_detections(
         [_COLOURS[(label - 1) % len(_COLOURS)] for label in labels],
         width=max(1, min(image.shape[-2:]) // 200),
     )
-
-
-def picture_of(images: list[Tensor], columns: int = 3, width: int = 400) -> Tensor:
-    """One picture, uint8 [3, H, W], of ``images`` side by side, ``width`` px each."""
-    height = max(round(width * image.shape[1] / image.shape[2]) for image in images)
-    same = torch.stack([F.resize(image, [height, width], antialias=True) for image in images])
-    return make_grid(same, nrow=columns, padding=4, pad_value=255)

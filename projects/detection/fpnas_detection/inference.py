@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fpnas.config import CfgNode
+from fpnas.data.square import square_input
 from fpnas.errors import CheckpointError
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import load_weights, read_checkpoint
 from fpnas_detection.config import check_config, get_detection_cfg
 from fpnas_detection.models import build_detector
-from fpnas_detection.transforms import network_input
 
 # boxes float32 [n, 4] (x1, y1, x2, y2) px, labels int64 [n] from 1, scores float32 [n] descending.
 Detections = dict[str, Tensor]
@@ -62,7 +62,7 @@ def detect(model: nn.Module, images: list[Tensor], side: int) -> list[Detections
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
-        found = model([network_input(image, side).to(device) for image in images])
+        found = model([square_input(image, side).to(device) for image in images])
     results = []
     for image, detections in zip(images, found, strict=True):
         height, width = image.shape[-2:]

@@ -51,9 +51,3 @@ class TrainTransform:
             "boxes": changed["boxes"].as_subclass(Tensor),
             "labels": changed["labels"],
         }
-
-
-def network_input(image: Tensor, side: int) -> Tensor:
-    """uint8 [3, H, W] -> float32 [3, S, S] in [0, 1], as a test image enters the network."""
-    resized = v2.functional.resize(image, [side, side], antialias=True)
-    return v2.functional.to_dtype(resized, torch.float32, scale=True)

@@ -118,9 +118,3 @@ def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """Images [N, 3, S, S] and masks [N, S, S]."""
     images, masks = zip(*samples, strict=True)
     return torch.stack(images), torch.stack(masks)
-
-
-def network_input(image: Tensor, side: int) -> Tensor:
-    """uint8 [3, H, W] -> float32 [3, S, S] in [0, 1], as a test image enters the network."""
-    resized = v2.functional.resize(image, [side, side], antialias=True)
-    return v2.functional.to_dtype(resized, torch.float32, scale=True)

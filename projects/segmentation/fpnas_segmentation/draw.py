@@ -1,11 +1,10 @@
-"""Pictures: image, mask and prediction side by side."""
+"""Pictures of masks."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
-from torchvision.utils import draw_segmentation_masks, make_grid
+from torchvision.utils import draw_segmentation_masks
 
 # Distinct for the colour-blind [Okabe and Ito 2008]; classes beyond take them again.
 _COLOURS = ("#D55E00", "#0072B2", "#F0E442", "#CC79A7", "#009E73", "#56B4E9")
@@ -19,10 +18,3 @@ def overlay(image: Tensor, mask: Tensor, num_classes: int) -> Tensor:
     masks = torch.stack([mask == number for number in range(1, num_classes)])
     colours = [_COLOURS[number % len(_COLOURS)] for number in range(num_classes - 1)]
     return draw_segmentation_masks(image, masks, alpha=0.6, colors=colours)
-
-
-def picture_of(images: list[Tensor], columns: int, width: int = 320) -> Tensor:
-    """One picture, uint8 [3, H, W], of ``images`` in rows of ``columns``, ``width`` px each."""
-    height = max(round(width * image.shape[1] / image.shape[2]) for image in images)
-    same = torch.stack([F.resize(image, [height, width], antialias=True) for image in images])
-    return make_grid(same, nrow=columns, padding=4, pad_value=255)

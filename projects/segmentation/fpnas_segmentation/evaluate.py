@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fpnas.data.square import square_input
 from fpnas.evaluation.accuracy import evaluating
-from fpnas_segmentation.data import IGNORED, SegmentationSet, network_input
+from fpnas_segmentation.data import IGNORED, SegmentationSet
 
 
 def predict(model: nn.Module, image: Tensor, side: int) -> Tensor:
@@ -17,7 +18,7 @@ def predict(model: nn.Module, image: Tensor, side: int) -> Tensor:
     """
     device = next(model.parameters()).device
     with torch.inference_mode():
-        logits = model(network_input(image, side)[None].to(device))
+        logits = model(square_input(image, side)[None].to(device))
         logits = F.interpolate(logits, image.shape[1:], mode="bilinear", align_corners=False)
     return logits[0].argmax(0).cpu()
 
