@@ -49,6 +49,7 @@ READ_KEYS = frozenset(
         "CHECKPOINT.KEEP",
         "LOG.PERIOD",
         "LOG.TENSORBOARD",
+        "EXPORT.REWRITES",
     }
 )
 

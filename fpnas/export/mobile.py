@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,11 @@ def accelerators(path: Path) -> dict[str, str]:
         ),
     }
     return {name: _verdict(found) for name, found in partitions.items()}
+
+
+def as_text(verdicts: Mapping[str, str]) -> str:
+    """What :func:`accelerators` says, in one line: ``NNAPI yes, CoreML no (TopK), ...``."""
+    return ", ".join(f"{name} {said}" for name, said in verdicts.items())
 
 
 def _verdict(found: object) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from fpnas.export import mobile
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -89,8 +91,7 @@ def table(reports: Sequence[ExportReport]) -> str:
     lines += [f"{', '.join(names)}: {message}" for message, names in formats_by_message.items()]
     for report in reports:
         if report.accelerators:
-            verdicts = ", ".join(f"{name} {said}" for name, said in report.accelerators.items())
-            lines.append(f"{report.format} on phones: {verdicts}")
+            lines.append(f"{report.format} on phones: {mobile.as_text(report.accelerators)}")
     lines += [f"{report.format}: {report.usage}" for report in reports if report.usage]
     return "\n".join(lines)
 

@@ -11,8 +11,10 @@ import sys
 import torch
 
 from fpnas.cli.main import guarded
+from fpnas.config.checks import check_value
 from fpnas.config.flags import check_overrides
 from fpnas.data.square import square_input
+from fpnas.export import mobile
 from fpnas_detection.export import export_detector
 from fpnas_detection.inference import load_detector
 from fpnas_detection.run import read_data
@@ -21,6 +23,8 @@ from fpnas_detection.run import read_data
 def run(args: argparse.Namespace) -> int:
     """Export, and print how it compares."""
     check_overrides(args.opts)
+    for flag, value in (("--count", args.count), ("--threads", args.threads)):
+        check_value(flag, value, value >= 1, "at least 1")
     detector = load_detector(args.weights, args.opts)
     cfg = detector.cfg
     data = read_data(cfg, cfg.DETECTION.VAL_SPLIT, detector.classes)
@@ -32,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
         f"{found.max_difference:.2g} px of PyTorch's; {found.onnx_ms:.1f} ms an image "
         f"(PyTorch: {found.torch_ms:.1f} ms) with {args.threads} thread(s)"
     )
+    if found.accelerators:
+        print(f"on phones: {mobile.as_text(found.accelerators)}")
     return 0
 
 

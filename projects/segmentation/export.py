@@ -11,8 +11,10 @@ import sys
 import torch
 
 from fpnas.cli.main import guarded
+from fpnas.config.checks import check_value
 from fpnas.config.flags import check_overrides
 from fpnas.data.square import square_input
+from fpnas.export import mobile
 from fpnas_segmentation.data import read_split
 from fpnas_segmentation.export import export_segmenter
 from fpnas_segmentation.run import load_segmenter
@@ -21,6 +23,8 @@ from fpnas_segmentation.run import load_segmenter
 def run(args: argparse.Namespace) -> int:
     """Export, and print how it compares."""
     check_overrides(args.opts)
+    for flag, value in (("--count", args.count), ("--threads", args.threads)):
+        check_value(flag, value, value >= 1, "at least 1")
     segmenter = load_segmenter(args.weights, args.opts)
     cfg = segmenter.cfg
     data = read_split(cfg, cfg.SEGMENTATION.VAL_SPLIT)
@@ -32,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
         f"{found.agreement:.4f} % of the pixels of {len(images)} images; {found.onnx_ms:.1f} ms "
         f"an image (PyTorch: {found.torch_ms:.1f} ms) with {args.threads} thread(s)"
     )
+    if found.accelerators:
+        print(f"on phones: {mobile.as_text(found.accelerators)}")
     return 0
 
 

@@ -21,11 +21,11 @@ needs_coco = pytest.mark.skipif(
 )
 
 
-def small_arch() -> Architecture:
+def small_arch(act: str = "relu6") -> Architecture:
     """Strides 2, 4, 8, 16, 32."""
 
     def stage(channels: int, stride: int) -> tuple[MBConvSpec, ...]:
-        return (MBConvSpec(channels, stride, 3, 2.0, "relu6"),)
+        return (MBConvSpec(channels, stride, 3, 2.0, act),)
 
     return Architecture(
         name="small",

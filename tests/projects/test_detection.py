@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from detection_cases import config, needs_coco, small_arch
@@ -103,6 +104,7 @@ def test_frozen_stages_stay_frozen_in_the_detector(arch_file: Path) -> None:
         ("SOLVER.DISTILL.WEIGHTS", "x.pth"),
         ("DATA.SKIP_CORRUPT", "True"),
         ("EXPORT.BAKE_PREPROCESS", "True"),
+        ("EXPORT.REWRITES", "('nonsense',)"),
     ],
 )
 def test_unusable_values_are_named(arch_file: Path, key: str, value: str) -> None:
@@ -241,11 +243,15 @@ def test_scripts_train_evaluate_detect_and_export(
     assert Image.open(picture).size == (4 + 2 * 404, 4 + 304)
     assert load("detect").main([weights, *photos, "--output", str(tmp_path / "x.onnx")]) == 2
 
-    assert load("export").main(["--count", "2", weights, str(tmp_path / "x.onnx")]) == 0
-    assert "2 images" in capsys.readouterr().out
+    exported = tmp_path / "folder" / "x.onnx"
+    assert load("export").main(["--count", "2", weights, str(exported)]) == 0
+    said = capsys.readouterr().out
+    assert "2 images" in said
+    assert re.search(r"^on phones: NNAPI no \(.*NonMaxSuppression.*, CoreML no", said, re.MULTILINE)
     data = read_voc(voc, "val")
     images = torch.stack([square_input(data.image(index), 64) for index in range(3)])
-    assert_same_detections(load_detector(weights).model, tmp_path / "x.onnx", images)
+    assert_same_detections(load_detector(weights).model, exported, images)
+    assert load("export").main(["--count", "0", weights, str(exported)]) == 2
 
     assert load("evaluate").main([str(arch_file)]) == 2  # no checkpoint: one line, no traceback
 
@@ -290,12 +296,14 @@ def test_exported_retinanet_detects_as_in_pytorch(arch_file: Path, tmp_path: Pat
     keys = {"DETECTION__SCORE_THRESHOLD": 0.001, "DETECTION__MAX_DETECTIONS": 20}
     keys |= {"MODEL__OUT_FEATURES": ("stage3",)}
     cfg = config(arch_file, "retinanet", **keys)
-    model = build_detector(cfg, 2).eval()
+    model = build_detector(cfg, 2)
     for parameter in model.head.parameters():  # scores that differ, boxes that are no anchors
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     images = torch.rand(3, 3, 64, 64)
     report = export_detector(TrainedDetector(model, cfg, ("a", "b")), tmp_path / "x.onnx", images)
+    assert all(module.training for module in model.modules())  # it stays as it is
+    model.eval()
     assert report.detections > 40
     assert report.unmatched == 0
     assert report.max_difference <= TOLERANCE
@@ -313,6 +321,21 @@ def test_faster_rcnn_is_not_exported(arch_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="fasterrcnn"):
         export_detector(trained, tmp_path / "x.onnx", torch.rand(2, 3, 64, 64))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detector_is_written_for_phones(arch_file: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small_arch("hswish").save(tmp_path / "arch.yaml")
+    operators = {}
+    for rewrites in ("auto", "phone"):
+        keys = {"DETECTION__SCORE_THRESHOLD": 0.001, "EXPORT__REWRITES": (rewrites,)}
+        cfg = config(tmp_path / "arch.yaml", "ssdlite", **keys)
+        trained = TrainedDetector(build_detector(cfg, 2).eval(), cfg, ("a", "b"))
+        export_detector(trained, tmp_path / "x.onnx", torch.rand(1, 3, 64, 64))
+        graph = onnx.load(tmp_path / "x.onnx").graph
+        operators[rewrites] = {node.op_type for node in graph.node}
+    assert "HardSwish" in operators["auto"]
+    assert "HardSwish" not in operators["phone"]
 
 
 def test_partners_are_near_and_of_the_same_class() -> None:

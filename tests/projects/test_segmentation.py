@@ -202,6 +202,7 @@ def test_maps_of_one_stride_are_not_enough(root: Path, arch_file: Path, names: s
         ("MODEL.DROPOUT", "0.1"),
         ("DATA.AUGMENT.POLICY", "randaugment"),
         ("EXPORT.BAKE_PREPROCESS", "True"),
+        ("EXPORT.REWRITES", "('nonsense',)"),
     ],
 )
 def test_unusable_values_are_named(root: Path, arch_file: Path, key: str, value: str) -> None:
@@ -347,9 +348,11 @@ def test_scripts_train_evaluate_draw_and_export(
     assert re.search(r"^miou +[01]\.\d{4}$", capsys.readouterr().out, re.MULTILINE)
     assert Image.open(picture).size == (4 + 3 * 324, 4 + 2 * 244)
 
-    exported = tmp_path / "x.onnx"
+    exported = tmp_path / "folder" / "x.onnx"
     assert load("export").main(["--count", "2", weights, str(exported)]) == 0
-    assert "2 images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 images" in said
+    assert re.search(r"^on phones: NNAPI maybe, CoreML maybe", said, re.MULTILINE)
     segmenter = load_segmenter(weights)
     image = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
@@ -375,6 +378,20 @@ def test_a_file_with_other_outputs_is_not_left_behind(
             TrainedSegmenter(model, cfg), tmp_path / "x.onnx", torch.rand(2, 3, 32, 32)
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_segmenter_is_written_for_phones(root: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small_arch("hswish").save(tmp_path / "arch.yaml")
+    found = {}
+    for rewrites in ("auto", "phone"):
+        cfg = config(root, tmp_path / "arch.yaml", EXPORT__REWRITES=(rewrites,))
+        model = Segmenter(cfg)
+        trained = TrainedSegmenter(model, cfg)
+        report = export_segmenter(trained, tmp_path / "x.onnx", torch.rand(2, 3, 32, 32))
+        assert all(module.training for module in model.modules())  # it stays as it is
+        found[rewrites] = report.accelerators["CoreML"]
+    assert found == {"auto": "no (HardSwish)", "phone": "maybe"}
 
 
 def test_overlays_tint_objects_only() -> None:

@@ -8,6 +8,7 @@ from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.config.backbone_tasks import check_unread
 from fpnas.config.checks import check_name, check_value
 from fpnas.config.flags import check_overrides
+from fpnas.export.rewrites import expand_rewrites
 from fpnas.solver import check_solver_config
 
 ARCHS = ("retinanet", "fasterrcnn", "ssdlite")
@@ -87,6 +88,7 @@ def check_config(cfg: CfgNode) -> None:
             value = cfg.MODEL[name]
             valid = f"{default!r} with DETECTION.TORCHVISION_BACKBONE, which replaces MODEL"
             check_value(f"MODEL.{name}", value, value == default, valid)
+    expand_rewrites(cfg.EXPORT.REWRITES)
     check_unread(cfg, "detectors")
 
 

@@ -7,10 +7,11 @@ of candidates; only non-maximum suppression has an output of variable length.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,11 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image, nms
 
 from fpnas.errors import UserError
+from fpnas.evaluation.latency import torch_threads
 from fpnas.export import onnx
+from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
+from fpnas.utils.output_file import output_file
 from fpnas_detection.inference import Detections, TrainedDetector
 
 OUTPUTS = ["boxes", "scores", "labels"]
@@ -113,6 +117,7 @@ class Comparison:
         detections: of PyTorch, over all images, that must have a partner: those whose score is not
             within 0.001 of being left out.
         torch_ms, onnx_ms: median wall time of an image, with the threads given.
+        accelerators: of phones, see :func:`fpnas.export.mobile.accelerators`.
     """
 
     max_difference: float
@@ -120,6 +125,7 @@ class Comparison:
     detections: int
     torch_ms: float
     onnx_ms: float
+    accelerators: Mapping[str, str]
 
 
 def export_detector(
@@ -128,25 +134,27 @@ def export_detector(
     """Write ``path`` and compare it with the detector on ``images``.
 
     Args:
-        detector: a RetinaNet or an SSDLite; stays as it is.
-        path: of the file, whose folder exists. Written only if it is right. It takes ``images``
-            (1, 3, S, S) in [0, 1] and returns ``boxes``, ``scores`` and ``labels``, best first.
+        detector: a RetinaNet or an SSDLite; stays as it is. EXPORT.REWRITES of its config apply.
+        path: of the file, whose folder is made if need be. Written only if it is right. It takes
+            ``images`` (1, 3, S, S) in [0, 1] and returns ``boxes``, ``scores`` and ``labels``, best
+            first.
         images: float32 (N, 3, S, S) in [0, 1], on which both are run.
         threads: of both while they are timed.
 
-    Raises UserError if the detector is of another kind, or if boxes differ by more than 0.5 px, or
-    if there is no detection to compare.
+    Raises UserError if the detector is of another kind or ``path`` cannot be written, if boxes
+    differ by more than 0.5 px, or if there is no detection to compare.
     """
-    model, side = detector.model, detector.cfg.DATA.INPUT_SIZE
-    if not isinstance(model, (RetinaNet, SSD)):
+    cfg = detector.cfg
+    if not isinstance(detector.model, (RetinaNet, SSD)):
         raise UserError(
-            f"DETECTION.ARCH is '{detector.cfg.DETECTION.ARCH}'; valid for an export: 'retinanet' "
-            "and 'ssdlite'."
+            f"DETECTION.ARCH is '{cfg.DETECTION.ARCH}'; valid for an export: 'retinanet' and "
+            "'ssdlite'."
         )
-    path = Path(path)
-    model = model.cpu().eval()
-    metadata = {"classes": list(detector.classes), "config": detector.cfg.dump()}
-    source = prepare_source(ExportedForm(model, side), images, metadata, 1, False)
+    path = output_file(path)
+    model = copy.deepcopy(detector.model).cpu().eval()
+    metadata = {"classes": list(detector.classes), "config": cfg.dump()}
+    form = ExportedForm(model, cfg.DATA.INPUT_SIZE)
+    source = prepare_source(form, images, metadata, 1, False, cfg.EXPORT.REWRITES)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
         draft = Path(scratch) / path.name
         with warnings.catch_warnings():  # torchvision's nms on its own future
@@ -172,9 +180,7 @@ def _compare(model: RetinaNet | SSD, file: Path, images: Tensor, threads: int) -
     run = load_exported(file, threads)
     differences, unmatched, total = [0.0], 0, 0
     times: dict[str, list[float]] = {"torch": [], "onnx": []}
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for image in images:
             start = time.perf_counter()
             with torch.inference_mode():
@@ -189,10 +195,10 @@ def _compare(model: RetinaNet | SSD, file: Path, images: Tensor, threads: int) -
                 differences += found[found <= TOLERANCE].tolist()
                 unmatched += int((found > TOLERANCE).sum())
             total += int((ours["scores"] >= limit).sum())
-    finally:
-        torch.set_num_threads(threads_before)
     medians = {name: 1000 * float(np.median(values)) for name, values in times.items()}
-    return Comparison(max(differences), unmatched, total, medians["torch"], medians["onnx"])
+    return Comparison(
+        max(differences), unmatched, total, medians["torch"], medians["onnx"], accelerators(file)
+    )
 
 
 def _lowest_certain_score(found: Detections, model: RetinaNet | SSD) -> float:

@@ -8,6 +8,7 @@ from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.config.backbone_tasks import check_unread
 from fpnas.config.checks import check_value
 from fpnas.config.flags import check_overrides
+from fpnas.export.rewrites import expand_rewrites
 from fpnas.solver import check_solver_config
 
 
@@ -54,6 +55,7 @@ def check_config(cfg: CfgNode) -> None:
         check_value(f"SEGMENTATION.{key}", keys[key], 0 <= keys[key] <= 1, "0 to 1")
     zoom_works = len(keys.ZOOM) == 2 and 0 < keys.ZOOM[0] <= keys.ZOOM[1]
     check_value("SEGMENTATION.ZOOM", keys.ZOOM, zoom_works, "(smallest, largest), both above 0")
+    expand_rewrites(cfg.EXPORT.REWRITES)
     check_unread(cfg, "segmenters")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import UserError
+from fpnas.evaluation.latency import torch_threads
 from fpnas.export import Tolerance, compare, onnx
+from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
+from fpnas.utils.output_file import output_file
 from fpnas_segmentation.run import TrainedSegmenter
 
 # Where two classes are equally probable, rounding decides: a few pixels may differ.
@@ -28,12 +33,14 @@ class Comparison:
         max_rel_error: largest difference of a logit, see :class:`fpnas.export.Parity`.
         agreement: pixels that have the same class in both, percent.
         torch_ms, onnx_ms: median wall time of an image, with the threads given.
+        accelerators: of phones, see :func:`fpnas.export.mobile.accelerators`.
     """
 
     max_rel_error: float
     agreement: float
     torch_ms: float
     onnx_ms: float
+    accelerators: Mapping[str, str]
 
 
 def export_segmenter(
@@ -42,18 +49,19 @@ def export_segmenter(
     """Write ``path`` and compare it with the segmenter on ``images``.
 
     Args:
-        segmenter: stays as it is.
-        path: of the file, whose folder exists. Written only if it is right. It takes ``images``
-            (1, 3, S, S) in [0, 1] and returns ``logits`` (1, num_classes, S, S).
+        segmenter: stays as it is. EXPORT.REWRITES of its config apply.
+        path: of the file, whose folder is made if need be. Written only if it is right. It takes
+            ``images`` (1, 3, S, S) in [0, 1] and returns ``logits`` (1, num_classes, S, S).
         images: float32 (N, 3, S, S) in [0, 1], N >= 1.
         threads: of both runtimes.
 
-    Raises UserError if outputs differ, or are so nearly equal for all pixels that equal ones prove
-    nothing.
+    Raises UserError if ``path`` cannot be written, if outputs differ, or if they are so nearly
+    equal for all pixels that equal ones prove nothing.
     """
-    path, model = Path(path), segmenter.model.cpu().eval()
-    metadata = {"classes": list(segmenter.classes), "config": segmenter.cfg.dump()}
-    source = prepare_source(model, images, metadata, 1, False)
+    path, cfg = output_file(path), segmenter.cfg
+    model = copy.deepcopy(segmenter.model).cpu().eval()
+    metadata = {"classes": list(segmenter.classes), "config": cfg.dump()}
+    source = prepare_source(model, images, metadata, 1, False, cfg.EXPORT.REWRITES)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
         draft = Path(scratch) / path.name
         onnx.export(source, draft)
@@ -66,9 +74,7 @@ def _compare(model: torch.nn.Module, file: Path, images: Tensor, threads: int) -
     """Raises UserError if the outputs are beyond the tolerance."""
     run = onnx.load(file, threads)
     ours, theirs, times = [], [], {"torch": [], "onnx": []}
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for image in images:
             start = time.perf_counter()
             with torch.inference_mode():
@@ -77,15 +83,17 @@ def _compare(model: torch.nn.Module, file: Path, images: Tensor, threads: int) -
             theirs.append(_rows(run(image.numpy()[None])))
             times["torch"].append(middle - start)
             times["onnx"].append(time.perf_counter() - middle)
-    finally:
-        torch.set_num_threads(threads_before)
     parity = compare(np.concatenate(ours), np.concatenate(theirs))
     status, message = parity.judge(TOLERANCE)
     if status != "ok":
         raise UserError(f"The ONNX file of the segmenter: {message}.")
     medians = {name: 1000 * float(np.median(values)) for name, values in times.items()}
     return Comparison(
-        parity.max_rel_error, parity.top1_agreement, medians["torch"], medians["onnx"]
+        parity.max_rel_error,
+        parity.top1_agreement,
+        medians["torch"],
+        medians["onnx"],
+        accelerators(file),
     )
 
 
