@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import DataError, UserError
+from fpnas.search.budget import neighbours
 from fpnas.search.tabular import TabularBenchmark
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 
@@ -101,7 +102,7 @@ class AccelNASBench(TabularBenchmark):
         for price in np.geomspace(1.0, 1e-3, TRADE_OFFS):
             best = -np.inf
             while True:
-                around = _neighbours(current, self.space.cardinalities)
+                around = neighbours(current, self.space.cardinalities)
                 scores = self.accuracy(around) - price * self.cost(around)
                 k = int(scores.argmax())
                 if not float(scores[k]) > best:
@@ -148,15 +149,6 @@ def _fit_macs(space: SearchSpace, choices: Tensor, macs: np.ndarray) -> tuple[li
     error = float(np.abs(design @ solution - macs).max())
     parts = np.split(solution, np.cumsum(sizes)[:-1])
     return [torch.from_numpy(p).reshape(s) for p, s in zip(parts, shapes, strict=True)], error
-
-
-def _neighbours(row: Tensor, cardinalities: Iterable[int]) -> Tensor:
-    changed = [
-        torch.cat([row[:v], torch.tensor([value]), row[v + 1 :]])
-        for v, size in enumerate(cardinalities)
-        for value in range(size)
-    ]
-    return torch.stack(changed)
 
 
 def _json_texts(path: Path) -> Iterator[bytes]:

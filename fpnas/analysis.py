@@ -12,12 +12,15 @@ from tabulate import tabulate
 from torch import Tensor
 
 from fpnas.archs import Architecture
-from fpnas.blocks import BlockSpec, block_name, spec_to_dict
+from fpnas.blocks import block_name
+from fpnas.report.legend import describe
 from fpnas.search import AdaptiveSampling
 from fpnas.spaces import SPACE_REGISTRY, NetworkSpace
 from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
 
 _PAPER_LAMBDA = 0.25
+# Of a block, in columns of their own or in the heading.
+_SHOWN_ELSEWHERE = ("block", "channels", "num_classes")
 
 
 def architecture_report(arch: Architecture, input_size: int | None = None) -> str:
@@ -27,7 +30,7 @@ def architecture_report(arch: Architecture, input_size: int | None = None) -> st
         [
             layer.name,
             block_name(layer.spec),
-            _choices_of(layer.spec),
+            describe(layer.spec, _SHOWN_ELSEWHERE),
             f"{layer.in_channels} x {layer.in_size}²",
             f"{layer.spec.channels} x {layer.out_size}²",
             layer.cost.flops / 1e6,
@@ -43,13 +46,6 @@ def architecture_report(arch: Architecture, input_size: int | None = None) -> st
         f"{flops / 1e6:.2f} M FLOPs, {params / 1e6:.3f} M params"
     )
     return f"{heading}\n\n{tabulate(rows, headers, floatfmt=('', '', '', '', '', '.3f', '.2f'))}"
-
-
-def _choices_of(spec: BlockSpec) -> str:
-    """The fields that the other columns do not show: ``kernel 3, act relu, ...``."""
-    shown_elsewhere = ("block", "channels", "num_classes")
-    fields = spec_to_dict(spec).items()
-    return ", ".join(f"{name} {value}" for name, value in fields if name not in shown_elsewhere)
 
 
 def space_report(space: NetworkSpace, samples: int = 4000, seed: int = 0) -> str:

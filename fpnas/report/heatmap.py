@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fpnas.report.html import escape
-from fpnas.report.units import percent
+from fpnas.report.units import percent, plain
 from fpnas.search.distribution import ArchitectureDistribution, FactorizedDistribution
 
 _WHITE_TEXT_FROM = 0.55  # probability at which a cell is dark enough
@@ -74,10 +74,6 @@ def _strip(name: str, values: tuple[Any, ...], probabilities: Tensor, chosen: in
         css = f' class="{classes}"' if classes else ""
         tooltip = escape(f"{name} {value}: {percent(p)}")
         cells.append(
-            f'<span{css} style="--p:{p:.3f}" title="{tooltip}">{escape(_short(value))}</span>'
+            f'<span{css} style="--p:{p:.3f}" title="{tooltip}">{escape(plain(value))}</span>'
         )
     return f'<div class="cells">{"".join(cells)}</div>'
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

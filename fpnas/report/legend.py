@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
@@ -99,9 +99,8 @@ def box_style(spec: BlockSpec) -> BoxStyle:
     return BoxStyle(css_class, tuple(lines), activation, int(getattr(spec, "splits", 0)))
 
 
-def describe(spec: BlockSpec) -> str:
-    """The fields of a block beside channels: ``kernel 3, act relu``."""
-    shown_elsewhere = ("block", "channels")
+def describe(spec: BlockSpec, shown_elsewhere: Collection[str] = ("block", "channels")) -> str:
+    """The fields of a block that are not shown elsewhere: ``kernel 3, act relu``."""
     fields = spec_to_dict(spec).items()
     return ", ".join(f"{name} {value}" for name, value in fields if name not in shown_elsewhere)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -234,15 +233,11 @@ def _candidates(run: _Run) -> str:
 def _differences(result: SearchResult, choices: Tensor) -> str:
     found, other = result.space.decode(result.choices), result.space.decode(choices)
     return ", ".join(
-        f"{group.name} {name} {_plain(value)} → {_plain(theirs[name])}"
+        f"{group.name} {name} {units.plain(value)} → {units.plain(theirs[name])}"
         for group, ours, theirs in zip(result.space.groups, found, other, strict=True)
         for name, value in ours.items()
         if theirs[name] != value
     )
-
-
-def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _proof(result: SearchResult) -> str:

@@ -48,5 +48,10 @@ def count(value: float) -> str:
     return f"{value:,}" if value < 1_000_000_000 else f"{float(value):.2g}".replace("e+", "e")
 
 
+def plain(value: object) -> str:
+    """A value of a search variable: ``3``, ``0.75``, ``swish``."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _digits(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

@@ -150,7 +150,7 @@ def _descend(space: SearchSpace, cost: Cost, start: Tensor, sign: int) -> float:
     """Smallest ``sign * cost`` that single changes reach from ``start``."""
     current, lowest = start, math.inf
     while True:
-        around = _neighbours(current, space.cardinalities)
+        around = neighbours(current, space.cardinalities)
         costs = sign * evaluate_cost(cost, around)
         k = int(costs.argmin())
         if not float(costs[k]) < lowest:
@@ -158,7 +158,7 @@ def _descend(space: SearchSpace, cost: Cost, start: Tensor, sign: int) -> float:
         current, lowest = around[k], float(costs[k])
 
 
-def _neighbours(row: Tensor, sizes: Sequence[int]) -> Tensor:
+def neighbours(row: Tensor, sizes: Sequence[int]) -> Tensor:
     """All rows that differ from ``row`` in at most one entry, int64 [sum(sizes), len(sizes)]."""
     changed = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     rows = row.repeat(len(changed), 1)
@@ -177,58 +177,72 @@ def _penalised_search(
     architectures drawn from the distribution. At last the best candidate is improved as long as a
     single change within budget makes it more probable.
     """
-    with torch.no_grad():
-        log_probs = distribution.factor_log_probs()
-    best: Tensor | None = None
-    best_log_prob = -math.inf
+    ascent = _PenalisedAscent(distribution, cost, target)
+    ascent.bisect(ascent.log_probs.argmax(dim=1))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_RANDOM_STARTS):
+        if ascent.best is not None:
+            break
+        ascent.bisect(torch.multinomial(ascent.log_probs.exp(), 1, generator=generator)[:, 0])
 
-    def step(indices: Tensor, price: float) -> tuple[Tensor, float, bool]:
+    improved = -math.inf
+    while ascent.best is not None and ascent.best_log_prob > improved:
+        improved = ascent.best_log_prob
+        ascent.step(ascent.best, price=0.0)
+    return ascent.best
+
+
+class _PenalisedAscent:
+    """Coordinate ascent on log P - price * cost / target, which remembers the best within budget.
+
+    Attributes:
+        log_probs: of every value of every factor, [F, values].
+        best: indices [F] of the most probable architecture within budget so far; None: there was
+            none.
+        best_log_prob: its log P.
+    """
+
+    def __init__(self, distribution: ArchitectureDistribution, cost: Cost, target: float) -> None:
+        self._distribution, self._cost, self._target = distribution, cost, target
+        with torch.no_grad():
+            self.log_probs = distribution.factor_log_probs()
+        self.best: Tensor | None = None
+        self.best_log_prob = -math.inf
+
+    def step(self, indices: Tensor, price: float) -> tuple[Tensor, float, bool]:
         """The best neighbour at this price, its score, and whether it is within budget."""
-        nonlocal best, best_log_prob
-        around = _neighbours(indices, distribution.factor_sizes)
-        scores = log_probs.t().gather(0, around).sum(dim=1)
-        costs = evaluate_cost(cost, distribution.choices_of(around))
-        feasible = scores.masked_fill(costs > target, -math.inf)
+        around = neighbours(indices, self._distribution.factor_sizes)
+        scores = self.log_probs.t().gather(0, around).sum(dim=1)
+        costs = evaluate_cost(self._cost, self._distribution.choices_of(around))
+        feasible = scores.masked_fill(costs > self._target, -math.inf)
         k = int(feasible.argmax())
-        if feasible[k] > best_log_prob:
-            best, best_log_prob = around[k], float(feasible[k])
-        penalised = scores - price * costs / target
+        if feasible[k] > self.best_log_prob:
+            self.best, self.best_log_prob = around[k], float(feasible[k])
+        penalised = scores - price * costs / self._target
         k = int(penalised.argmax())
-        return around[k], float(penalised[k]), bool(costs[k] <= target)
+        return around[k], float(penalised[k]), bool(costs[k] <= self._target)
 
-    def ascend(indices: Tensor, price: float) -> tuple[Tensor, bool]:
+    def ascend(self, indices: Tensor, price: float) -> tuple[Tensor, bool]:
+        """Where steps from ``indices`` end, and whether that is within budget."""
         score = -math.inf
         while True:
-            neighbour, neighbour_score, fits = step(indices, price)
+            neighbour, neighbour_score, fits = self.step(indices, price)
             if neighbour_score <= score + 1e-12:
                 return indices, fits
             indices, score = neighbour, neighbour_score
 
-    def bisect(indices: Tensor) -> None:
-        """Find the lowest price whose ascent from ``indices`` ends within budget."""
+    def bisect(self, indices: Tensor) -> None:
+        """Look for the lowest price whose ascent from ``indices`` ends within budget."""
         low, high, fits = 0.0, 1.0, False
         for _ in range(_BISECTIONS):  # a price that is high enough
-            indices, fits = ascend(indices, high)
+            indices, fits = self.ascend(indices, high)
             if fits:
                 break
             low, high = high, high * 4
         for _ in range(_BISECTIONS if fits else 0):
             middle = (low + high) / 2
-            indices, fits = ascend(indices, middle)
+            indices, fits = self.ascend(indices, middle)
             low, high = (low, middle) if fits else (middle, high)
-
-    bisect(log_probs.argmax(dim=1))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(_RANDOM_STARTS):
-        if best is not None:
-            break
-        bisect(torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0])
-
-    improved = -math.inf
-    while best is not None and best_log_prob > improved:
-        improved = best_log_prob
-        step(best, price=0.0)
-    return best
 
 
 def _unreachable(target: float, floor: float, lowest: float, highest: float) -> BudgetError:
