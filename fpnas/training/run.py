@@ -70,6 +70,8 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
     Raises a UserError on wrong input, before anything is written.
     """
     run = _Training.from_cfg(cfg, resume)
+    resume = resume and Path(cfg.OUTPUT_DIR).is_dir()
+    run.checkpointer.resume_or_load("", resume=resume)
     default_setup(cfg, argparse.Namespace(resume=resume))
     for note in run.notes:  # not before: now they reach log.txt
         logger.warning(note)
@@ -77,7 +79,6 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
         run.description.arch.save(Path(cfg.OUTPUT_DIR) / "architecture.yaml")
     # Dropout and stochastic depth differ between the processes; the weights do not.
     torch.manual_seed(derive_seed(cfg.SEED, "training", comm.get_rank()))
-    run.checkpointer.resume_or_load("", resume=resume)
     run.trainer.train(run.trainer.steps_done, run.max_iter)
     result = run.result()
     if comm.is_main_process():

@@ -107,6 +107,17 @@ def test_same_shapes_but_another_network(cfg, arch, tmp_path):
         run_evaluation(cfg)
 
 
+def test_a_failed_resumption_leaves_the_files_of_the_run(cfg, wider_file):
+    cfg.SOLVER.EPOCHS = 1
+    run_training(cfg)
+    files = [path for path in Path(cfg.OUTPUT_DIR).iterdir() if path.name != "log.txt"]
+    before = {path: path.read_bytes() for path in files}
+    cfg.MODEL.ARCH = str(wider_file)
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        run_training(cfg, resume=True)
+    assert {path: path.read_bytes() for path in files} == before
+
+
 def test_resuming_on_other_classes(cfg, tmp_path, image_root):
     cfg.SOLVER.EPOCHS = 1
     run_training(cfg)
