@@ -18,7 +18,26 @@ class CfgNode(_CfgNode):
     Every ``merge_from_*`` raises :class:`~fpnas.errors.ConfigError` on an unknown key (with the
     nearest valid one), on a value of the wrong type and on unreadable YAML. A failed merge leaves
     the node as it was. Keys of earlier versions (``register_deprecated_key``) are passed over.
+
+    Attributes are set under the same conditions once ``set_new_allowed(False)`` has closed the
+    tree, as that of ``get_cfg()`` is. A section may still be added: ``cfg.MINE = CfgNode()``.
     """
+
+    def __init__(
+        self,
+        init_dict: dict[str, Any] | None = None,
+        key_list: list[str] | None = None,
+        new_allowed: bool = True,
+    ) -> None:
+        super().__init__(init_dict, key_list, new_allowed)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a key. Raises ConfigError as a merge does, AttributeError in a frozen tree."""
+        is_section = isinstance(value, _CfgNode)
+        if not self.is_frozen() and not self.is_new_allowed() and not is_section:
+            _check_known(self, name, prefix="", origin="attribute")
+            value = _convert(value, self[name], name, origin="attribute")
+        super().__setattr__(name, value)
 
     def merge_from_file(self, cfg_filename: str | Path, allow_unsafe: bool = False) -> None:
         """Merge a YAML file. ``allow_unsafe=True`` is refused: configs never execute code."""
@@ -89,19 +108,22 @@ def _merge_checked(
 ) -> None:
     for key, value in values.items():
         full_key = f"{prefix}{key}"
-        if key not in node:
-            if root.key_is_deprecated(full_key):  # yacs says so in the log
-                continue
-            hint = did_you_mean(full_key, _all_keys(node, prefix))
-            valid = hint or f" Valid here: {', '.join(f'{prefix}{name}' for name in node)}."
-            raise ConfigError(f"{origin}: unknown key '{full_key}'.{valid}")
+        if key not in node and root.key_is_deprecated(full_key):  # yacs says so in the log
+            continue
+        _check_known(node, key, prefix, origin)
         current = node[key]
-        if isinstance(current, CfgNode):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{origin}: '{full_key}' holds further keys, found {value!r}.")
+        if isinstance(current, CfgNode) and isinstance(value, dict):
             _merge_checked(current, value, f"{full_key}.", origin, root)
         else:
             node[key] = _convert(value, current, full_key, origin)
+
+
+def _check_known(node: CfgNode, key: str, prefix: str, origin: str) -> None:
+    if key not in node:
+        full_key = f"{prefix}{key}"
+        hint = did_you_mean(full_key, _all_keys(node, prefix))
+        valid = hint or f" Valid here: {', '.join(f'{prefix}{name}' for name in node)}."
+        raise ConfigError(f"{origin}: unknown key '{full_key}'.{valid}")
 
 
 def _check_version(found: Any, ours: Any, origin: str) -> None:
@@ -122,6 +144,8 @@ def _all_keys(node: CfgNode, prefix: str) -> list[str]:
 
 def _convert(value: Any, default: Any, key: str, origin: str) -> Any:
     """``value`` as the type of ``default``: YAML reads 1e6 as text and (1, 2) as a list."""
+    if isinstance(default, CfgNode):
+        raise ConfigError(f"{origin}: '{key}' holds further keys, found {value!r}.")
     kind = type(default)
     if type(value) is kind and kind not in (float, list, tuple):
         return value

@@ -268,3 +268,6 @@ _C.EXPORT.INT8_MAX_DROP = 100.0
 
 # Keys of earlier versions, which stand in the config.yaml of old runs.
 _C.register_deprecated_key("EXPORT.INT8_WEIGHT_BITS")
+
+# From here on attributes that are not listed above are refused.
+_C.set_new_allowed(False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,46 @@ def test_frozen_config_refuses_to_merge():
     cfg.freeze()
     with pytest.raises(ConfigError, match="frozen"):
         cfg.merge_from_list(["SEED", "5"])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda cfg: pickle.loads(pickle.dumps(cfg))])
+@pytest.mark.parametrize(
+    ("section", "key", "value", "words"),
+    [
+        ("SOLVER", "EPOCH", 1, ["unknown key 'EPOCH'", "Did you mean 'EPOCHS'?"]),
+        ("MODEL", "OUT_FEATURE", ("auto",), ["Did you mean 'OUT_FEATURES'?"]),
+        ("MODEL", "NUM_CLASSES", "five", ["'NUM_CLASSES' must be of type int", "'five'"]),
+        ("DATA", "AUGMENT", 1, ["'AUGMENT' holds further keys"]),
+    ],
+)
+def test_attributes_are_refused_as_overrides_are(copied, section, key, value, words):
+    cfg = copied(get_cfg())
+    with pytest.raises(ConfigError) as error:
+        setattr(cfg[section], key, value)
+    assert all(word in str(error.value) for word in words)
+    assert cfg == get_cfg()
+
+
+def test_attributes_take_the_type_of_the_default():
+    cfg = get_cfg()
+    cfg.MODEL.NUM_CLASSES, cfg.SOLVER.LR, cfg.DATA.MEAN = "5", 1, [0, 0, 0.5]
+    assert cfg.MODEL.NUM_CLASSES == 5
+    assert (type(cfg.SOLVER.LR), type(cfg.DATA.MEAN)) == (float, tuple)
+    cfg.freeze()
+    with pytest.raises(AttributeError, match="immutable"):
+        cfg.SEED = 1
+
+
+def test_a_project_adds_a_section_of_its_own():
+    cfg = get_cfg()
+    cfg.MINE = CfgNode()
+    cfg.MINE.DEPTH = 3
+    cfg.set_new_allowed(False)
+    cfg = cfg.clone()
+    cfg.merge_from_list(["MINE.DEPTH", "4"])
+    with pytest.raises(ConfigError, match="'DEPTH'"):
+        cfg.MINE.DEPHT = 5
+    assert cfg.MINE == {"DEPTH": 4}
 
 
 @pytest.mark.parametrize("text", ["1e6", "1.0e+6", "1000000"])

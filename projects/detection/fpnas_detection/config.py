@@ -27,6 +27,7 @@ def get_detection_cfg() -> CfgNode:
     cfg.DATA.INPUT_SIZE = 320
     cfg.SOLVER.BATCH_SIZE = 8
     cfg.DETECTION = _detection_keys()
+    cfg.set_new_allowed(False)
     return cfg
 
 

@@ -38,6 +38,7 @@ def get_segmentation_cfg() -> CfgNode:
     keys.ZOOM = (0.7, 1.4)
     # probability of each change of brightness, contrast, saturation, hue and order of channels.
     keys.PHOTOMETRIC = 0.5
+    cfg.set_new_allowed(False)
     return cfg
 
 
