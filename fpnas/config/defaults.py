@@ -56,7 +56,8 @@ _C.DATA.ROOT = ""
 _C.DATA.INPUT_SIZE = 28
 # Use this many classes, chosen at random by SEED (the paper's ImageNet-100: 100). 0: all.
 _C.DATA.NUM_RANDOM_CLASSES = 0
-# Mean and standard deviation per RGB channel, for pixels in [0, 1].
+# Mean and standard deviation per RGB channel, for pixels in [0, 1]. A training warns where they are
+# not those of MODEL.WEIGHTS.
 _C.DATA.MEAN = (0.485, 0.456, 0.406)
 _C.DATA.STD = (0.229, 0.224, 0.225)
 # Test images: the shorter side is resized to INPUT_SIZE / CROP_RATIO, then the centre is cropped.

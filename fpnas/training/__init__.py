@@ -2,6 +2,7 @@
 
 from fpnas.training.artifact import TrainedNet, load_trained
 from fpnas.training.model_trainer import ModelTrainer
+from fpnas.training.normalisation import normalisation_notes
 from fpnas.training.run import run_evaluation, run_training
 from fpnas.training.standard_hooks import standard_hooks
 from fpnas.training.trainer import ClassificationTrainer
@@ -11,6 +12,7 @@ __all__ = [
     "ModelTrainer",
     "TrainedNet",
     "load_trained",
+    "normalisation_notes",
     "run_evaluation",
     "run_training",
     "standard_hooks",

@@ -35,6 +35,7 @@ from fpnas.solver import (
     check_solver_config,
 )
 from fpnas.training.artifact import Description, TrainingCheckpointer, load_trained
+from fpnas.training.normalisation import normalisation_notes
 from fpnas.training.standard_hooks import standard_hooks
 from fpnas.training.teacher import build_teacher
 from fpnas.training.trainer import ClassificationTrainer
@@ -51,7 +52,7 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
     """Train ``cfg.MODEL`` as ``cfg.SOLVER`` says and return the figures of its last evaluation.
 
     MODEL.WEIGHTS of another number of classes start it with a fresh classifier, and the log lists
-    what was dropped.
+    what was dropped. It warns where DATA.MEAN and STD are not those of the weights.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, architecture.yaml, metrics.json, checkpoints,
     result.yaml (what is returned) and report.html. ``model_final.pth`` and ``model_best.pth`` hold
@@ -182,7 +183,8 @@ def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[Search
     resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
     if resumes or not cfg.MODEL.WEIGHTS:
         return model, []  # a checkpoint has them, and the file may be gone by now
-    return model, load_pretrained(model, cfg.MODEL.WEIGHTS, new_classes=True)
+    notes = load_pretrained(model, cfg.MODEL.WEIGHTS, new_classes=True)
+    return model, notes + normalisation_notes(cfg)
 
 
 def _with_num_classes(cfg: CfgNode, num_classes: int) -> CfgNode:
