@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import ConfigError, did_you_mean
 
 
@@ -19,3 +20,20 @@ def check_name(key: str, value: str, names: Iterable[str]) -> None:
     if value not in names:
         listed = ", ".join(repr(name) for name in names)
         raise ConfigError(f"{key} is {value!r}; valid: {listed}.{did_you_mean(value, names)}")
+
+
+def check_unused(cfg: CfgNode, keys: Iterable[str], user: str) -> None:
+    """Raise ConfigError for the first of the dotted ``keys`` without its default value.
+
+    ``user``, such as "a search", does not use them: another value would do nothing.
+    """
+    defaults = get_cfg()
+    for key in keys:
+        value, default = _lookup(cfg, key), _lookup(defaults, key)
+        check_value(key, value, value == default, f"{default!r}; {user} does not use it")
+
+
+def _lookup(cfg: CfgNode, key: str) -> object:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg

@@ -93,7 +93,8 @@ _C.DATA.AUGMENT.POLICY = ""
 _C.DATA.AUGMENT.ERASE = 0.0
 
 # --------------------------------------------------------------------------------------------------
-# Optimisation of the model weights omega, in a search and in a training alike.
+# Optimisation of the model weights omega. A search refuses LABEL_SMOOTHING, EMA_DECAY, COMPILE and
+# DISTILL, which it does not use.
 _C.SOLVER = CN()
 # Passes over the training images (in a search: over its training half), warm-up included.
 _C.SOLVER.EPOCHS = 30

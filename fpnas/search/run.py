@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
-from fpnas.config.checks import check_name, check_value
+from fpnas.config.checks import check_name, check_unused, check_value
 from fpnas.data import TestLoader, TrainLoader, build_dataset, preprocessing, split_halves
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
@@ -59,6 +59,12 @@ logger = logging.getLogger(__name__)
 # SEARCH.DISTRIBUTION -> the distribution of the first steps
 _FIRST_DISTRIBUTION = {"joint": "joint", "factorized": "factorized", "mixed": "factorized"}
 _SAMPLING = ("adaptive", "fixed")
+# What trains a single network: other values would do nothing in a search.
+_UNUSED = (
+    *("SOLVER.LABEL_SMOOTHING", "SOLVER.EMA_DECAY", "SOLVER.COMPILE"),
+    *("SOLVER.DISTILL.ARCH", "SOLVER.DISTILL.WEIGHTS"),
+    *("SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),
+)
 _SHOWN_SCALARS = ("entropy", "num_samples", "expected_cost", "mode_cost")
 
 
@@ -88,6 +94,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     default_setup(cfg, argparse.Namespace(resume=resume))
     log_budgets(cfg, setup.budgets)
+    _warn_of_late_joint_epoch(cfg)
     trainer.train(trainer.steps_done, setup.max_iter)
     results = [searcher.result(cfg.SEARCH.TOP_M) for searcher in trainer.searchers]
     for result, budget in zip(results, setup.budgets, strict=True):
@@ -185,6 +192,7 @@ def _check_config(cfg: CfgNode) -> None:
     get_estimator(cfg.SEARCH.ESTIMATOR)
     check_solver_config(cfg)
     check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
+    check_unused(cfg, _UNUSED, "a search")
     search = cfg.SEARCH
     for key, is_valid, valid in (
         (
@@ -206,6 +214,17 @@ def _check_config(cfg: CfgNode) -> None:
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
     ):
         check_value(f"SEARCH.{key}", search[key], is_valid, valid)
+
+
+def _warn_of_late_joint_epoch(cfg: CfgNode) -> None:
+    search, epochs = cfg.SEARCH, cfg.SOLVER.EPOCHS
+    turns_joint = search.METHOD == "probabilistic" and search.DISTRIBUTION == "mixed"
+    if turns_joint and search.JOINT_EPOCH >= epochs:
+        logger.warning(
+            "SEARCH.JOINT_EPOCH is %g, but the search has %d epochs (SOLVER.EPOCHS): its "
+            "distribution stays factorised, as with SEARCH.DISTRIBUTION 'factorized'",
+            *(search.JOINT_EPOCH, epochs),
+        )
 
 
 def _build_sampling(cfg: CfgNode) -> Sampling:

@@ -7,6 +7,7 @@ from fpnas.data import Preprocessing, preprocessing
 from fpnas.training.artifact import Description
 from fpnas.utils.checkpoint import read_checkpoint
 
+
 def normalisation_notes(cfg: CfgNode) -> list[str]:
     """Which of DATA.MEAN and DATA.STD differ from those of MODEL.WEIGHTS, a sentence each.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fpnas.archs import Architecture
-from fpnas.config import CfgNode, get_cfg
+from fpnas.config import CfgNode, find_config, get_cfg, list_configs
 from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
 from fpnas.engine import HookBase, Interrupted
 from fpnas.errors import BudgetError, CheckpointError, ConfigError, UserError
@@ -187,6 +187,10 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SEARCH__WARMUP_EPOCHS": 4}, ConfigError, "WARMUP_EPOCHS is 4"),
         ({"SEARCH__TRAIN_FRACTION": 1.5}, ConfigError, "TRAIN_FRACTION is 1.5"),
         ({"SOLVER__OPTIMIZER": "adamw"}, ConfigError, "OPTIMIZER.*sgd"),
+        ({"SOLVER__LABEL_SMOOTHING": 0.1}, ConfigError, "LABEL_SMOOTHING is 0.1; valid: 0.0; a s"),
+        ({"SOLVER__EMA_DECAY": 0.9}, ConfigError, "SOLVER.EMA_DECAY"),
+        ({"SOLVER__COMPILE": True}, ConfigError, "SOLVER.COMPILE"),
+        ({"SOLVER__DISTILL__ARCH": "fbnetv2_f1"}, ConfigError, "SOLVER.DISTILL.ARCH"),
         ({"SOLVER__SCHEDULE": "cosin"}, ConfigError, "SOLVER.SCHEDULE"),
         ({"SOLVER__BATCH_SIZE": 1000}, UserError, "batch"),
     ],
@@ -197,6 +201,15 @@ def test_bad_input_names_the_key_and_leaves_nothing(
     with pytest.raises(error, match=message):
         search_run.run_search(make_cfg(tmp_path / "out", **overrides))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [n for n in list_configs() if "search" in n.lower()])
+def test_shipped_configs_have_no_key_that_a_search_refuses(name: str) -> None:
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config(name))
+    search_run._check_config(cfg)
+    is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
+    assert not is_mixed or cfg.SEARCH.JOINT_EPOCH < cfg.SOLVER.EPOCHS
 
 
 def test_weights_of_another_network_leave_nothing(
@@ -228,6 +241,7 @@ def test_rare_target_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFi
     )
     assert result.cost == lowest
     assert "flops is rare in FP-NAS-Micro" in caplog.text
+    assert "SEARCH.JOINT_EPOCH is 2, but the search has 2 epochs" in caplog.text
 
 
 def test_several_targets_from_one_supernet(tmp_path: Path) -> None:
