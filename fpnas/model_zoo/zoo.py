@@ -69,8 +69,8 @@ def get(
 
     What is dropped from published weights or adapted is logged as a warning.
 
-    Raises UnknownNameError on an unknown name, ConfigError on stages that it does not have,
-    UserError if there are no weights or they cannot be fetched, CheckpointError if they are not
+    Raises UnknownNameError on an unknown name, ConfigError on stages that it does not have and on
+    probabilities that are none, UserError if there are no weights or they cannot be fetched, CheckpointError if they are not
     what their record says.
     """
     from fpnas.modeling import SearchedBackbone, SearchedNet, load_pretrained

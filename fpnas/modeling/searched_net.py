@@ -10,6 +10,7 @@ from torchvision.ops import StochasticDepth
 
 from fpnas.archs import Architecture
 from fpnas.blocks import BlockSpec
+from fpnas.config.checks import check_value
 from fpnas.layers import BN_EPS
 from fpnas.modeling.init import init_weights
 
@@ -46,8 +47,12 @@ class SearchedNet(nn.Sequential):
             drop_path: stochastic depth, probability for the last block; it grows linearly with
                 depth from 0 at the first block. Blocks without a shortcut are never dropped.
             build: makes each block's module.
+
+        Raises ConfigError on a probability outside [0, 1).
         """
         super().__init__()
+        for key, value in (("DROPOUT", dropout), ("DROP_PATH", drop_path)):
+            check_value(f"MODEL.{key}", value, 0 <= value < 1, "0 or more, below 1")
         self.arch = arch
         modules = {name: build(name, block, c) for name, block, c in arch.named_blocks()}
         self.stem = modules["stem"]

@@ -49,6 +49,15 @@ def test_dropout_and_drop_path(arch_file: str) -> None:
     assert rates and max(rates) > 0
 
 
+@pytest.mark.parametrize("key", ["DROPOUT", "DROP_PATH"])
+@pytest.mark.parametrize("value", [2.0, 1.0, -1.0])
+def test_probabilities_that_are_none(arch_file: str, key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"MODEL\.{key} is {value}; valid: 0 or more, below 1"):
+        build_model(config(ARCH=arch_file, **{key: value}))
+    with pytest.raises(ConfigError, match=rf"MODEL\.{key} is {value}"):
+        fpnas.model_zoo.get("mobilenetv2_100", **{key.lower(): value})
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights(arch_file: str, tmp_path, suffix: str) -> None:
     torch.manual_seed(0)
