@@ -41,7 +41,7 @@ class DivergedError(UserError):
     """The loss became NaN or infinite; raised before the weights are updated."""
 
 
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
+def did_you_mean(name: object, valid: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for the valid name nearest to ``name``, or an empty string."""
-    nearest = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    nearest = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""

@@ -14,7 +14,7 @@ def check_value(key: str, value: object, is_valid: bool, valid: str) -> None:
         raise ConfigError(f"{key} is {value!r}; valid: {valid}.")
 
 
-def check_name(key: str, value: str, names: Iterable[str]) -> None:
+def check_name(key: str, value: object, names: Iterable[str]) -> None:
     """Raise ConfigError, with the nearest name, unless ``value`` is one of ``names``."""
     names = list(names)
     if value not in names:

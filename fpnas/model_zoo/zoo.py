@@ -52,7 +52,7 @@ def get(
     drop_path: float = 0.0,
     *,
     in_channels: int | None = None,
-    out_features: Sequence[str] = (),
+    out_features: Sequence[str] | str = (),
 ) -> SearchedNet | SearchedBackbone:
     """``name`` as a network, in training mode.
 
@@ -70,8 +70,8 @@ def get(
     What is dropped from published weights or adapted is logged as a warning.
 
     Raises UnknownNameError on an unknown name, ConfigError on stages that it does not have and on
-    probabilities that are none, UserError if there are no weights or they cannot be fetched, CheckpointError if they are not
-    what their record says.
+    probabilities outside [0, 1), UserError if there are no weights or they cannot be fetched,
+    CheckpointError if they are not what their record says.
     """
     from fpnas.modeling import SearchedBackbone, SearchedNet, load_pretrained
 

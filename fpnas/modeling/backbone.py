@@ -64,7 +64,7 @@ class SearchedBackbone(nn.Module):
     # Plain Python about the network, which TorchScript passes over.
     __jit_unused_properties__ = ("padding_constraints", "size_divisibility")
 
-    def __init__(self, net: SearchedNet, out_features: Sequence[str], output_stride: int = 0):
+    def __init__(self, net: SearchedNet, out_features: Sequence[str] | str, output_stride: int = 0):
         """
         Args:
             net: gives away its stem and stages, and is not to be used any more.
@@ -128,11 +128,16 @@ def last_stages(arch: Architecture, output_stride: int = 0) -> dict[int, str]:
     return {stride: name for name, stride in strides.items() if name != "stem"}
 
 
-def resolve_features(arch: Architecture, names: Sequence[str], output_stride: int = 0) -> list[str]:
+def resolve_features(
+    arch: Architecture, names: Sequence[str] | str, output_stride: int = 0
+) -> list[str]:
     """``names`` in order of execution, ``("auto",)`` replaced by what it stands for.
 
-    Raises ConfigError on none, an unknown one, and one that is named twice.
+    A name alone stands for a tuple of it. Raises ConfigError on none, an unknown one, and one that
+    is named twice.
     """
+    if not isinstance(names, (list, tuple)):
+        names = (names,)
     if tuple(names) == (AUTO,):
         return list(last_stages(arch, output_stride).values())[-_AUTO_COUNT:]
     valid = list(stage_strides(arch, output_stride))

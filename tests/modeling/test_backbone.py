@@ -155,11 +155,20 @@ def test_bn_eps(eps):
         (("stage2", "stage2"), "each once"),
         (("auto", "stage2"), "'auto' alone"),
         ((), "MODEL.OUT_FEATURES is ()"),
+        ((2, 3), "OUT_FEATURES for 'small' is 2; valid: 'stem', 'stage1'"),
     ],
 )
 def test_unusable_names(names, message):
     with pytest.raises(ConfigError, match=message.replace("()", r"\(\)")):
         small_backbone(*names)
+
+
+def test_a_name_alone_stands_for_a_tuple_of_it():
+    assert SearchedBackbone(small_net(), "stage3").out_features == ["stage3"]
+    assert SearchedBackbone(small_net(), "auto").out_features == ["stage3", "stage5", "stage6"]
+    assert model_zoo.get("mobilenetv2_100", out_features="stage2").out_features == ["stage2"]
+    with pytest.raises(ConfigError, match="OUT_FEATURES for 'small' is 3; valid: 'stem'"):
+        SearchedBackbone(small_net(), 3)
 
 
 def test_networks_of_few_strides():
