@@ -1,6 +1,7 @@
 """Data: labelled images by name, seeded splits, augmentation and loaders."""
 
-from fpnas.data.build import DATASET_REGISTRY, build_dataset
+from fpnas.data.build import DATASET_REGISTRY, build_dataset, find_dataset
+from fpnas.data.cache import cache_images
 from fpnas.data.image_set import ImageFiles, ImageSet, TensorImages
 from fpnas.data.loader import TestLoader, TrainLoader
 from fpnas.data.match_classes import match_classes
@@ -16,7 +17,9 @@ __all__ = [
     "TestLoader",
     "TrainLoader",
     "build_dataset",
+    "cache_images",
     "choose_classes",
+    "find_dataset",
     "match_classes",
     "preprocessing",
     "split_halves",

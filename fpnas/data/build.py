@@ -46,8 +46,16 @@ DATASET_REGISTRY.register(image_folder)
 def build_dataset(cfg: CfgNode, split: str) -> ImageSet:
     """The images of ``split`` ("train" or "test") that ``cfg.DATA`` asks for.
 
-    Takes DATA.NUM_RANDOM_CLASSES of the classes, then decodes the images into memory as far as
-    DATA.CACHE says (see :func:`fpnas.data.cache.cache_images`).
+    :func:`find_dataset` finds them, :func:`cache_images` decodes them into memory as far as
+    DATA.CACHE says. Raises as these two.
+    """
+    return cache_images(find_dataset(cfg, split), cfg)
+
+
+def find_dataset(cfg: CfgNode, split: str) -> ImageSet:
+    """As :func:`build_dataset`, before any image file is decoded, which may take minutes.
+
+    Takes DATA.NUM_RANDOM_CLASSES of the classes.
 
     Raises ConfigError for values under cfg.DATA of no use, UnknownNameError for an unknown
     DATA.NAME, DataError for folders and files of no use.
@@ -65,4 +73,4 @@ def build_dataset(cfg: CfgNode, split: str) -> ImageSet:
         raise DataError(f"The data set '{cfg.DATA.NAME}' has no images in its split '{split}'.")
     if cfg.DATA.NUM_RANDOM_CLASSES:
         image_set = choose_classes(image_set, cfg.DATA.NUM_RANDOM_CLASSES, cfg.SEED)
-    return cache_images(image_set, cfg)
+    return image_set

@@ -1,6 +1,6 @@
 """The loop of every run, its hooks, and the starting of processes."""
 
-from fpnas.engine.defaults import default_argument_parser, default_setup
+from fpnas.engine.defaults import check_output_dir, default_argument_parser, default_setup
 from fpnas.engine.hooks import (
     BestCheckpointHook,
     CheckpointHook,
@@ -26,6 +26,7 @@ __all__ = [
     "PeriodicWriter",
     "TrainerBase",
     "check_finite",
+    "check_output_dir",
     "default_argument_parser",
     "default_setup",
     "launch",

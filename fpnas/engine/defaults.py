@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 from pathlib import Path
 
 from fpnas.config import CfgNode
@@ -26,6 +27,25 @@ def default_argument_parser(description: str | None = None) -> argparse.Argument
     add_launch_arguments(parser)
     add_config_arguments(parser)
     return parser
+
+
+def check_output_dir(cfg: CfgNode) -> None:
+    """Raise ConfigError if OUTPUT_DIR can be seen not to be writable. Makes nothing.
+
+    For what comes before :func:`default_setup` and may take long.
+    """
+    folder = Path(cfg.OUTPUT_DIR).absolute()
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not nearest.is_dir():
+        raise _unwritable(cfg, f"{nearest} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unwritable(cfg, f"no permission to write into {nearest}")
+
+
+def _unwritable(cfg: CfgNode, reason: str | None) -> ConfigError:
+    return ConfigError(
+        f"OUTPUT_DIR '{Path(cfg.OUTPUT_DIR)}' cannot be written to ({reason}); choose another."
+    )
 
 
 def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -51,9 +71,7 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
             _save_config(cfg.dump(), config_file, resumed=getattr(args, "resume", False))
             logger.info("Config: %s", config_file)
     except OSError as error:
-        raise ConfigError(
-            f"OUTPUT_DIR '{output_dir}' cannot be written to ({error.strerror}); choose another."
-        ) from None
+        raise _unwritable(cfg, error.strerror) from None
     seed_all_rng(cfg.SEED)
     comm.synchronize()
 

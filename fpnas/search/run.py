@@ -15,7 +15,14 @@ from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_unused, check_value
-from fpnas.data import TestLoader, TrainLoader, build_dataset, preprocessing, split_halves
+from fpnas.data import (
+    TestLoader,
+    TrainLoader,
+    cache_images,
+    find_dataset,
+    preprocessing,
+    split_halves,
+)
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
     CheckpointHook,
@@ -25,6 +32,7 @@ from fpnas.engine import (
     IterationTimer,
     LRSchedulerHook,
     PeriodicWriter,
+    check_output_dir,
     default_setup,
 )
 from fpnas.evaluation import evaluate
@@ -128,11 +136,13 @@ class SearchSetup:
         _check_config(cfg)
         check_budgets(cfg)
         space, sampling = build_space(cfg), _build_sampling(cfg)
-        images = build_dataset(cfg, "train")
+        check_output_dir(cfg)
+        images = find_dataset(cfg, "train")
         num_classes = len(images.classes)
         budgets = build_budgets(
             cfg, space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or num_classes)
         )
+        images = cache_images(images, cfg)  # not before: it may take minutes
         halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
         ranks = (comm.get_rank(), comm.get_world_size())

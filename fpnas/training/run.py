@@ -18,12 +18,13 @@ from fpnas.data import (
     ImageSet,
     TestLoader,
     TrainLoader,
-    build_dataset,
+    cache_images,
+    find_dataset,
     match_classes,
     preprocessing,
 )
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import BestCheckpointHook, default_setup
+from fpnas.engine import BestCheckpointHook, check_output_dir, default_setup
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
@@ -107,10 +108,11 @@ def run_evaluation(cfg: CfgNode, classes: Sequence[str] = ()) -> dict[str, Any]:
     """
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("MODEL.WEIGHTS is empty; give the checkpoint to evaluate.")
-    images = build_dataset(cfg, "test")
+    images = find_dataset(cfg, "test")
     if classes:
         images = match_classes(images, classes)
     model = _load_for_evaluation(cfg, images)
+    images = cache_images(images, cfg)
     result = _score(_placed(model, cfg), _test_loader(images, cfg))
     result |= _cost(model, cfg)
     logger.info("%s on %d images: %s", cfg.MODEL.WEIGHTS, len(images), _as_text(result))
@@ -132,15 +134,19 @@ class _Training:
     @classmethod
     def from_cfg(cls, cfg: CfgNode, resume: bool) -> _Training:
         check_solver_config(cfg)
-        train_set, test_set = build_dataset(cfg, "train"), build_dataset(cfg, "test")
+        check_output_dir(cfg)
+        train_set, test_set = find_dataset(cfg, "train"), find_dataset(cfg, "test")
         if train_set.classes != test_set.classes:
             raise ConfigError(
                 f"The training images of '{cfg.DATA.NAME}' have {len(train_set.classes)} classes, "
                 f"its test images {len(test_set.classes)}, or others."
             )
-        loader = TrainLoader(train_set, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *_ranks())
         model, notes = _initial_model(cfg, len(train_set.classes), resume)
-        trainer = _build_trainer(cfg, model, loader)
+        teacher = build_teacher(cfg, model.arch.num_classes)
+        # From here on it may take minutes.
+        train_set, test_set = cache_images(train_set, cfg), cache_images(test_set, cfg)
+        loader = TrainLoader(train_set, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *_ranks())
+        trainer = _build_trainer(cfg, model, teacher, loader)
         description = Description(model.arch, preprocessing(cfg), train_set.classes)
         checkpointer = TrainingCheckpointer(
             trainer.evaluated, cfg.OUTPUT_DIR, description, config=cfg.dump(), trainer=trainer
@@ -200,9 +206,10 @@ def _with_num_classes(cfg: CfgNode, num_classes: int) -> CfgNode:
     return cfg
 
 
-def _build_trainer(cfg: CfgNode, model: SearchedNet, loader: TrainLoader) -> ClassificationTrainer:
+def _build_trainer(
+    cfg: CfgNode, model: SearchedNet, teacher: SearchedNet | None, loader: TrainLoader
+) -> ClassificationTrainer:
     solver = cfg.SOLVER
-    teacher = build_teacher(cfg, model.arch.num_classes)
     model = _placed(model, cfg)
     return ClassificationTrainer(
         model,

@@ -203,6 +203,21 @@ def test_bad_input_names_the_key_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [({"SEARCH__TARGET": 1e3}, "Reachable at 8 px"), ({"OUTPUT_DIR": __file__}, "is no folder")],
+)
+def test_what_needs_no_images_is_checked_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any], message: str
+) -> None:
+    def decode(images: ImageSet, cfg: CfgNode) -> None:
+        raise AssertionError("Images were decoded.")
+
+    monkeypatch.setattr(search_run, "cache_images", decode)
+    with pytest.raises(UserError, match=message):
+        search_run.run_search(make_cfg(tmp_path / "out", **overrides))
+
+
 @pytest.mark.parametrize("name", [n for n in list_configs() if "search" in n.lower()])
 def test_shipped_configs_have_no_key_that_a_search_refuses(name: str) -> None:
     cfg = get_cfg()

@@ -11,10 +11,21 @@ import torch
 
 from fpnas.archs import Architecture
 from fpnas.config import CfgNode
+from fpnas.data import ImageFiles
 from fpnas.errors import CheckpointError, ConfigError, DivergedError, UserError
 from fpnas.modeling import SearchedNet
 from fpnas.training import ClassificationTrainer, load_trained, run_evaluation, run_training
 from fpnas.utils.checkpoint import read_checkpoint
+
+
+@pytest.fixture
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding an image is an error: what can be known before it shall be said before it."""
+
+    def decode(self: ImageFiles, index: int) -> None:
+        raise AssertionError("An image was decoded.")
+
+    monkeypatch.setattr(ImageFiles, "image", decode)
 
 
 def error_of(cfg: CfgNode, *pairs: object, kind: type[UserError], run=run_training) -> str:
@@ -57,6 +68,26 @@ def test_weights_of_another_architecture(cfg, weights, wider_file):
         cfg, "MODEL.WEIGHTS", weights, "MODEL.ARCH", wider_file, kind=CheckpointError
     )
     assert "head.conv.conv.weight" in message
+
+
+@pytest.mark.parametrize("run", [run_training, run_evaluation])
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("MODEL.ARCH", "fbnetv2_f", "mean 'fbnetv2_f"), ("MODEL.WEIGHTS", "none.pth", "'none.pth'")],
+)
+def test_what_needs_no_images_is_checked_before_they_are_decoded(
+    cfg, weights, no_decoding, run, key, value, words
+):
+    pairs = ["MODEL.WEIGHTS", weights, key, value]
+    assert words in error_of(cfg, *pairs, kind=UserError, run=run)
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_images_are_decoded(
+    cfg, weights, no_decoding
+):
+    cfg.OUTPUT_DIR = str(weights / "below")
+    with pytest.raises(ConfigError, match=r"OUTPUT_DIR '.*below'.*weights\.pth is no folder"):
+        run_training(cfg)
 
 
 def test_teacher_without_weights(cfg):
