@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from tqdm import tqdm
 
 from fpnas.config import CfgNode
-from fpnas.data.decode import try_decode
+from fpnas.data.decode import naming_remedy, try_decode
 from fpnas.data.image_set import ImageSet, TensorImages
 from fpnas.data.preprocessing import preprocessing
 from fpnas.errors import ConfigError, DataError
@@ -93,7 +93,7 @@ def _first_size(image_set: ImageSet, skip_corrupt: bool) -> tuple[int, int]:
         if isinstance(image, Tensor):
             return image.shape[-2], image.shape[-1]
         if not skip_corrupt:
-            raise image
+            raise naming_remedy(image)
     raise DataError(f"None of {len(image_set)} images is readable, {image_set.name(0)} for one.")
 
 
@@ -113,7 +113,7 @@ def _decode_all(
             image = try_decode(decode, index)
             if isinstance(image, DataError):
                 if not skip_corrupt:
-                    raise image
+                    raise naming_remedy(image)
                 unreadable.append((index, image))
             elif image.shape[-2:] != pixels.shape[-2:]:
                 raise _SizeMismatch(

@@ -46,6 +46,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def naming_remedy(error: DataError) -> DataError:
+    """``error`` about an image of a data set, with the key that leaves such images out."""
+    text = str(error).removesuffix(".")
+    return DataError(f"{text}. DATA.SKIP_CORRUPT True leaves unreadable images out.")
+
+
 def try_decode(decode: Callable[[int], Tensor], index: int) -> Tensor | DataError:
     """``decode(index)``, with a DataError as a value: it shall cross threads and processes."""
     try:

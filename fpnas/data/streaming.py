@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fpnas.data.decode import try_decode
+from fpnas.data.decode import naming_remedy, try_decode
 from fpnas.data.image_set import ImageSet
 from fpnas.data.seeding import derive_seed
 from fpnas.errors import DataError
@@ -90,7 +90,7 @@ class SampleSource(Dataset):
             if isinstance(image, Tensor):
                 return candidate, image
             if self.unreadable == "raise":
-                raise image
+                raise naming_remedy(image)
             skipped.append(self.image_set.name(candidate))
             if self.unreadable == "drop":
                 return None
