@@ -13,7 +13,7 @@ from fpnas.errors import DataError
 
 #: Endings of files that count as images, in lower case.
 IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif"),
+    *(".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif"),
     *(".bmp", ".pgm", ".ppm", ".tif", ".tiff"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -16,6 +17,11 @@ from fpnas.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+# Endings of what lies beside images without being some: notes, labels, Thumbs.db, desktop.ini.
+_NO_IMAGES = (
+    *("", ".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".html", ".pdf"),
+    *(".db", ".ini", ".py", ".npy", ".pkl", ".zip", ".tar", ".gz"),
+)
 _LAYOUT = "Expected ROOT/train/CLASS/... and ROOT/val/CLASS/... (or test), one folder a class."
 
 
@@ -24,8 +30,8 @@ def image_folder(cfg: CfgNode, split: str) -> ImageSet:
 
     Images may lie in subfolders of their class folder. Classes are numbered in the alphabetical
     order of their folders. Hidden files and files that are no images by their ending are passed
-    over. Without val and test, a stratified share DATA.HOLD_OUT of the training images, chosen by
-    SEED, is held out.
+    over, with a warning where they could be some (.heic). Without val and test, a stratified share
+    DATA.HOLD_OUT of the training images, chosen by SEED, is held out.
 
     Raises DataError for a missing or empty folder, a class without images and for splits with
     different classes. Image files themselves are not opened here.
@@ -103,8 +109,11 @@ def _list_images(folder: Path) -> ImageFiles:
         raise DataError(f"{folder} has no class folders. {_LAYOUT}")
     paths: list[str] = []
     labels: list[int] = []
+    passed_over: Counter[str] = Counter()
     for label, name in enumerate(classes):
-        found = image_paths(folder / name)
+        files = _files(folder / name)
+        found = [path for path in files if _is_image(path)]
+        passed_over.update(Path(path).suffix.lower() for path in files if not _is_image(path))
         if not found:
             raise DataError(
                 f"The class folder {folder / name} has no images. Remove the folder, or add files "
@@ -112,11 +121,32 @@ def _list_images(folder: Path) -> ImageFiles:
             )
         paths += found
         labels += [label] * len(found)
+    _warn_of_passed_over(passed_over, folder)
     return ImageFiles(paths, torch.tensor(labels), classes)
+
+
+def _warn_of_passed_over(suffixes: Counter[str], folder: Path) -> None:
+    """Name the endings that could be those of images."""
+    suspects = sorted(suffix for suffix in suffixes if suffix not in _NO_IMAGES)
+    if suspects:
+        logger.warning(
+            "Files below %s that are not read: %s. If they are images, convert them to .png or "
+            ".jpg.",
+            *(folder, ", ".join(f"{suffixes[suffix]} {suffix}" for suffix in suspects)),
+        )
 
 
 def image_paths(folder: Path) -> list[str]:
     """All images below ``folder``, sorted, so that their order is the same on every machine."""
+    return [path for path in _files(folder) if _is_image(path)]
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _files(folder: Path) -> list[str]:
+    """All files below ``folder`` but hidden ones, sorted."""
     paths = []
     visited: set[str] = set()
     for parent, subfolders, files in os.walk(folder, followlinks=True):
@@ -127,9 +157,5 @@ def image_paths(folder: Path) -> list[str]:
             continue
         visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        paths += [
-            os.path.join(parent, name)
-            for name in files
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-        ]
+        paths += [os.path.join(parent, name) for name in files if not name.startswith(".")]
     return sorted(paths)

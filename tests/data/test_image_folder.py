@@ -41,6 +41,17 @@ def test_nested_files_count_and_others_do_not(two_classes: CfgNode, make_folder,
     ]
 
 
+def test_files_that_could_be_images_are_counted_by_ending(
+    two_classes: CfgNode, tmp_path: Path, caplog
+) -> None:
+    (tmp_path / "val/cat/0.png").rename(tmp_path / "val/cat/0.JFIF")  # a JPEG by another name
+    for name in ("cat/a.heic", "dog/b.HEIC", "dog/c.avif", "cat/Thumbs.db", "dog/.d.heic"):
+        (tmp_path / "val" / name).touch()
+    assert names(two_classes, "test")[0] == "val/cat/0.JFIF"
+    [warning] = [record.message for record in caplog.records]
+    assert f"{tmp_path / 'val'} that are not read: 1 .avif, 2 .heic. If they are" in warning
+
+
 def test_link_to_a_parent_folder_ends(two_classes: CfgNode, tmp_path: Path) -> None:
     (tmp_path / "val/cat/all").symlink_to(tmp_path / "val/cat", target_is_directory=True)
     assert len(image_folder(two_classes, "test")) == 5
