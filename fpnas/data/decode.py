@@ -24,7 +24,8 @@ def decode_image(path: str) -> Tensor:
     Greyscale is repeated to three channels, an alpha channel is dropped, 16-bit values are scaled
     to 8 bits, and of an animation the first frame is taken.
 
-    Raises DataError, which names the file, if it is missing, empty, truncated or no image.
+    Raises DataError, which names the file, if it is missing, empty, truncated or no image, or if
+    its values are floating-point numbers other than the levels 0 to 255.
     """
     # Pillow rather than torchvision.io: torchvision 0.29 deprecated its decoders. Pillow, too,
     # gives up the interpreter lock while it decodes, so that threads help.
@@ -43,7 +44,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit greyscale, which convert() would clip at 255
         eight_bits = np.asarray(image).astype(np.int64).clip(0, 65535) // 257
         image = Image.fromarray(eight_bits.astype(np.uint8))
+    elif image.mode == "P":  # the way over RGBA knows transparency in bytes, of which RGB warns
+        image = image.convert("RGBA")
+    elif image.mode == "F":  # convert() would clip at 0 and 255
+        _check_levels(np.asarray(image))
     return image.convert("RGB")
+
+
+def _check_levels(pixels: np.ndarray) -> None:
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and 1 < high <= 255):  # not a number included
+        raise ValueError(
+            f"its floating-point values reach from {low:g} to {high:g}; valid: levels from 0 to "
+            "255. Save it with 8 or 16 bits"
+        )
 
 
 def naming_remedy(error: DataError) -> DataError:

@@ -40,6 +40,26 @@ def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
     assert torch.equal(decoded, as_tensor(PIXELS[..., :1].repeat(3, axis=2)))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparency_in_bytes_gives_its_colours(tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    image = Image.fromarray(PIXELS).quantize(8)
+    image.save(file, transparency=bytes([0, 128, 255]))
+    assert torch.equal(decode_image(str(file)), as_tensor(np.asarray(image.convert("RGB"))))
+
+
+def test_floating_point_levels(tmp_path: Path) -> None:
+    file, levels = tmp_path / "image.tiff", PIXELS[..., 0].astype(np.float32)
+    Image.fromarray(levels).save(file)
+    assert torch.equal(decode_image(str(file)), as_tensor(PIXELS[..., :1].repeat(3, axis=2)))
+    for pixels in (levels / 255, levels - 128, levels * 257, levels * np.nan):
+        Image.fromarray(pixels.astype(np.float32)).save(file)
+        with pytest.raises(
+            DataError, match=r"image\.tiff is no readable .*; valid: levels from 0 to"
+        ):
+            decode_image(str(file))
+
+
 def test_photos_are_turned_upright(tmp_path: Path) -> None:
     file = tmp_path / "image.png"
     exif = Image.Exif()
