@@ -262,6 +262,13 @@ def test_clock_adds_up_over_an_interruption(tmp_path):
     assert Clock(path, keep=False).seconds == {}
 
 
+def test_quickstart_says_that_its_folder_cannot_be_written_to(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["quickstart", "--output-dir", str(tmp_path / "file")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert f"OUTPUT_DIR '{tmp_path / 'file' / 'search'}' cannot be written to" in message
+
+
 def test_export_needs_a_network_of_the_datas_classes(tmp_path, capsys):
     argv = ["export", "--arch", "fbnetv2_f1", "--output-dir", str(tmp_path / "out")]
     assert main([*argv, "MODEL.NUM_CLASSES", "7"]) == 2

@@ -10,7 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,5 +146,6 @@ class Clock:
         finally:
             elapsed = time.perf_counter() - start
             self.seconds[step] = round(self.seconds.get(step, 0.0) + elapsed, 1)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.seconds) + "\n", encoding="utf-8")
+            with suppress(OSError):  # the step itself says that the folder is not writable
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.write_text(json.dumps(self.seconds) + "\n", encoding="utf-8")

@@ -134,7 +134,10 @@ def _table(args: argparse.Namespace) -> int:
     from fpnas.model_zoo import markdown, paper
 
     if args.figure is not None:
-        args.figure.write_text(paper.figure_1(), encoding="utf-8")
+        try:
+            args.figure.write_text(paper.figure_1(), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"Cannot write '{args.figure}': {error.strerror}.") from None
         print(f"Wrote {args.figure}")
     if args.write:
         print(f"Wrote {markdown.write_model_zoo()}")

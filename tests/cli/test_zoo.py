@@ -75,3 +75,5 @@ def test_table(tmp_path, capsys):
     assert main(["zoo", "table", "--paper", "--figure", str(figure)]) == 0
     assert "EfficientNet-B2" in capsys.readouterr().out
     assert figure.read_text(encoding="utf-8").startswith("<svg")
+    assert main(["zoo", "table", "--figure", str(figure / "below.svg")]) == 2
+    assert f"Cannot write '{figure / 'below.svg'}': Not a directory." in capsys.readouterr().err
