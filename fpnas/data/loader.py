@@ -60,7 +60,7 @@ class TrainLoader:
         if len(image_set) < batch_size:
             raise DataError(
                 f"There are {len(image_set)} training images, too few for a batch of {batch_size}. "
-                "Add images or lower the batch size (SOLVER.BATCH_SIZE, SEARCH.VAL_BATCH_SIZE)."
+                "Add images or lower SOLVER.BATCH_SIZE."
             )
         self.image_set = image_set
         self.batch_size = batch_size

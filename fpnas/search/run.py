@@ -35,6 +35,7 @@ from fpnas.engine import (
     check_output_dir,
     default_setup,
 )
+from fpnas.errors import DataError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SHARING, SearchedNet, SuperNet, recalibrate_bn
 from fpnas.modeling.masked_supernet import MaskedSuperNet
@@ -145,6 +146,7 @@ class SearchSetup:
         images = cache_images(images, cfg)  # not before: it may take minutes
         halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
+        _check_halves(cfg, len(train_half), len(val_half))
         ranks = (comm.get_rank(), comm.get_world_size())
         train_loader = TrainLoader(train_half, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *ranks)
         return cls(
@@ -224,6 +226,20 @@ def _check_config(cfg: CfgNode) -> None:
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
     ):
         check_value(f"SEARCH.{key}", search[key], is_valid, valid)
+
+
+def _check_halves(cfg: CfgNode, num_train: int, num_val: int) -> None:
+    search = cfg.SEARCH
+    for half, count, key, batch_size in (
+        ("training", num_train, "SOLVER.BATCH_SIZE", cfg.SOLVER.BATCH_SIZE),
+        ("validation", num_val, "SEARCH.VAL_BATCH_SIZE", search.VAL_BATCH_SIZE),
+    ):
+        if count < batch_size:
+            raise DataError(
+                f"{count} of the {num_train + num_val} images are the search's {half} half "
+                f"(SEARCH.TRAIN_FRACTION {search.TRAIN_FRACTION:g}), too few for a batch of "
+                f"{batch_size}. Add images or lower {key}."
+            )
 
 
 def _warn_of_late_joint_epoch(cfg: CfgNode) -> None:

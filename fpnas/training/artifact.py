@@ -134,7 +134,9 @@ def load_trained(path: str | Path) -> TrainedNet:
     description = Description.from_dict(read_checkpoint(path), str(path))
     if description is None:
         raise CheckpointError(
-            f"'{path}' holds weights without their architecture; give that as MODEL.ARCH."
+            f"'{path}' holds weights without their architecture. An evaluation takes that as "
+            "MODEL.ARCH; a prediction needs a file that has it, such as model_final.pth of a "
+            "training or network.pth of a search, or a published network (--model)."
         )
     model = SearchedNet(description.arch)
     load_weights(model, path)

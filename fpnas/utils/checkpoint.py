@@ -90,7 +90,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         return contents
     if contents and all(isinstance(value, Tensor) for value in contents.values()):
         return {"model": contents}
-    raise DamagedCheckpointError(f"'{path}' is no checkpoint: it has no weights under 'model'.")
+    raise DamagedCheckpointError(
+        f"'{path}' is no checkpoint: it has no weights under 'model'. Weights of another project: "
+        "'fpnas zoo import' renames them to ours."
+    )
 
 
 def read_tensors(path: Path) -> Any:

@@ -120,6 +120,13 @@ def test_weights_of_a_training(tmp_path, capsys):
     assert "Green" in capsys.readouterr().out.splitlines()[1]
 
 
+def test_weights_alone_are_refused_with_what_predict_takes(tmp_path, capsys):
+    torch.save(colour_net().state_dict(), tmp_path / "alone.pth")
+    assert main(["predict", "--weights", str(tmp_path / "alone.pth"), "x.png"]) == 2
+    message = capsys.readouterr().err
+    assert "model_final.pth" in message and "network.pth" in message and "--model" in message
+
+
 @pytest.mark.parametrize(
     ("argv", "word"),
     [

@@ -15,7 +15,7 @@ from fpnas.archs import Architecture
 from fpnas.config import CfgNode, find_config, get_cfg, list_configs
 from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
 from fpnas.engine import HookBase, Interrupted
-from fpnas.errors import BudgetError, CheckpointError, ConfigError, UserError
+from fpnas.errors import BudgetError, CheckpointError, ConfigError, DataError, UserError
 from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import SearchResult, costs
 from fpnas.search import run as search_run
@@ -193,6 +193,12 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SOLVER__DISTILL__ARCH": "fbnetv2_f1"}, ConfigError, "SOLVER.DISTILL.ARCH"),
         ({"SOLVER__SCHEDULE": "cosin"}, ConfigError, "SOLVER.SCHEDULE"),
         ({"SOLVER__BATCH_SIZE": 1000}, UserError, "batch"),
+        ({"SOLVER__BATCH_SIZE": 25}, DataError, "24 of the 48 .*lower SOLVER.BATCH_SIZE"),
+        (
+            {"SEARCH__VAL_BATCH_SIZE": 20, "SEARCH__TRAIN_FRACTION": 0.75},
+            DataError,
+            "12 of the 48 .*validation half .*TRAIN_FRACTION 0.75.*lower SEARCH.VAL_BATCH_SIZE",
+        ),
     ],
 )
 def test_bad_input_names_the_key_and_leaves_nothing(

@@ -124,6 +124,12 @@ def test_other_torch_files_are_no_checkpoints(content, tmp_path):
         read_checkpoint(tmp_path / "other.pth")
 
 
+def test_weights_of_another_project_are_to_be_imported(tmp_path):
+    torch.save({"state_dict": network().state_dict()}, tmp_path / "timm.pth")
+    with pytest.raises(DamagedCheckpointError, match="'fpnas zoo import' renames them"):
+        read_checkpoint(tmp_path / "timm.pth")
+
+
 @pytest.mark.parametrize("name", ["empty.pth", "text.pth", "text.safetensors"])
 def test_files_of_other_kinds(name, tmp_path):
     (tmp_path / name).write_text("hello" if name.startswith("text") else "")
