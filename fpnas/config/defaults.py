@@ -10,6 +10,7 @@ _C = CN()
 _C.VERSION = 1
 
 # Folder of everything that a run writes: config.yaml, log.txt, metrics.json, checkpoints, reports.
+# What an earlier run left there is moved to a folder earlier-1 in it, unless it is resumed.
 _C.OUTPUT_DIR = "./output"
 
 # Seed of every random choice: initial weights, data order, augmentation, sampled architectures.

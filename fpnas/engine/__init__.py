@@ -1,6 +1,11 @@
 """The loop of every run, its hooks, and the starting of processes."""
 
-from fpnas.engine.defaults import check_output_dir, default_argument_parser, default_setup
+from fpnas.engine.defaults import (
+    RUN_FILES,
+    check_output_dir,
+    default_argument_parser,
+    default_setup,
+)
 from fpnas.engine.hooks import (
     BestCheckpointHook,
     CheckpointHook,
@@ -15,6 +20,7 @@ from fpnas.engine.launch import launch
 from fpnas.engine.train_loop import HookBase, TrainerBase
 
 __all__ = [
+    "RUN_FILES",
     "BestCheckpointHook",
     "CheckpointHook",
     "EvalHook",

@@ -18,6 +18,12 @@ from fpnas.utils.logger import setup_logger
 
 logger = logging.getLogger(__name__)
 
+#: What searches and trainings write into OUTPUT_DIR beside checkpoints and the log, which goes on.
+RUN_FILES = (
+    *("config.yaml", "metrics.json", "tensorboard", "report.html", "architecture.yaml"),
+    *("result.yaml", "network.pth", "search_result.pth", "search_result.yaml", "target-*"),
+)
+
 
 def default_argument_parser(description: str | None = None) -> argparse.ArgumentParser:
     """A parser of the flags that detectron2 has made customary, then KEY VALUE overrides."""

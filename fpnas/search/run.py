@@ -25,6 +25,7 @@ from fpnas.data import (
 )
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
+    RUN_FILES,
     CheckpointHook,
     EvalHook,
     HookBase,
@@ -85,8 +86,8 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     network.pth is the found network with the weights of the supernet, for the classes of the data;
     :func:`fpnas.training.load_trained` reads it. With several SEARCH.TARGETS these last files stand
     in a folder for each target (``target-60M``), together with the lines of metrics.json that are
-    about it. Call it in every process. Raises a UserError on wrong input, before anything is
-    written.
+    about it. What an earlier run left there is moved to a folder in it, unless ``resume`` goes on.
+    Call it in every process. Raises a UserError on wrong input, before anything is written.
 
     Args:
         cfg: the config; SEARCH, SOLVER and DATA are read.
@@ -101,6 +102,8 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     trainer.register_hooks(_build_hooks(setup, trainer, checkpointer))
     resume = resume and Path(cfg.OUTPUT_DIR).is_dir()
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if not resume:
+        checkpointer.set_aside_earlier_run(RUN_FILES)
     default_setup(cfg, argparse.Namespace(resume=resume))
     log_budgets(cfg, setup.budgets)
     _warn_of_late_joint_epoch(cfg)

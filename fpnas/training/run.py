@@ -24,7 +24,7 @@ from fpnas.data import (
     preprocessing,
 )
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import BestCheckpointHook, check_output_dir, default_setup
+from fpnas.engine import RUN_FILES, BestCheckpointHook, check_output_dir, default_setup
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
@@ -58,7 +58,8 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
     Writes into OUTPUT_DIR config.yaml, log.txt, architecture.yaml, metrics.json, checkpoints,
     result.yaml (what is returned) and report.html. ``model_final.pth`` and ``model_best.pth`` hold
     the evaluated weights (the average, with SOLVER.EMA_DECAY) and all that :func:`load_trained`
-    needs. Call it in every process.
+    needs. What an earlier run left there is moved to a folder in it, unless ``resume`` goes on.
+    Call it in every process.
 
     Args:
         cfg: the config; MODEL, DATA, SOLVER, TEST, CHECKPOINT and LOG are read.
@@ -74,6 +75,8 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
     run = _Training.from_cfg(cfg, resume)
     resume = resume and Path(cfg.OUTPUT_DIR).is_dir()
     run.checkpointer.resume_or_load("", resume=resume)
+    if not resume:
+        run.checkpointer.set_aside_earlier_run(RUN_FILES)
     default_setup(cfg, argparse.Namespace(resume=resume))
     for note in run.notes:  # not before: now they reach log.txt
         logger.warning(note)

@@ -30,7 +30,7 @@ from fpnas.utils.file_io import local_path
 
 _TEMPORARY_SUFFIX = ".fpnas-tmp"
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
-_RUN_FILES = re.compile(r"model_(\d{7,}|final|best)\.pth|last_checkpoint")
+_CHECKPOINTS = re.compile(r"model_(\d{7,}|final|best)\.pth|last_checkpoint")
 _KEYS_SHOWN = 3
 # BatchNorm's counter of batches, which nothing reads; a frozen BatchNorm has none.
 _COUNTER = ".num_batches_tracked"
@@ -336,25 +336,28 @@ class Checkpointer(_Checkpointer):
             if file not in kept:
                 file.unlink(missing_ok=True)
 
-    def set_aside_earlier_run(self) -> None:
+    def set_aside_earlier_run(self, others: Sequence[str] = ()) -> None:
         """Move the checkpoints of an earlier run out of the way of a new one. Collective.
 
         They go to a new folder ``earlier-1`` (or 2, ...) in ``save_dir``. Otherwise a new run that
-        is killed early would be resumed from the old one.
+        is killed early would be resumed from the old one. ``others``: shell patterns of the names
+        of what else is moved.
         """
         folder = Path(self.save_dir)
         comm.synchronize()  # the others may still be reading weights here
-        if self.save_to_disk:
-            found = [file for file in folder.iterdir() if _RUN_FILES.fullmatch(file.name)]
+        if self.save_to_disk and folder.is_dir():
+            found = [
+                file
+                for file in folder.iterdir()
+                if _CHECKPOINTS.fullmatch(file.name) or any(map(file.match, others))
+            ]
             if found:
                 names = (folder / f"earlier-{number}" for number in itertools.count(1))
                 aside = next(name for name in names if not name.exists())
                 aside.mkdir()
                 for file in found:
                     file.rename(aside / file.name)
-                self.logger.warning(
-                    "%s holds checkpoints of an earlier run; moved to %s", folder, aside
-                )
+                self.logger.warning("%s holds files of an earlier run; moved to %s", folder, aside)
         comm.synchronize()
 
     def remove_temporary_files(self) -> None:

@@ -193,6 +193,27 @@ def test_a_fine_tuning_starts_from_the_weights_and_resumes_without_them(
         torch.testing.assert_close(end[name], start[name])
 
 
+def test_a_training_in_the_folder_of_a_search_loses_none_of_its_files(cfg, arch):
+    output = Path(cfg.OUTPUT_DIR)
+    names = ["config.yaml", "metrics.json", "report.html", "search_result.pth", "model_final.pth"]
+    output.mkdir()
+    for name in [*names, "mine.txt"]:
+        (output / name).write_text("of the search")
+    (output / "target-6M").mkdir()
+    arch.save(output / "architecture.yaml")
+    searched = (output / "architecture.yaml").read_bytes()
+    cfg = with_keys(cfg, SOLVER__EPOCHS=1, MODEL__ARCH=output / "architecture.yaml")
+    run_training(cfg)
+    aside = output / "earlier-1"
+    assert {(aside / name).read_text() for name in names} == {"of the search"}
+    assert (aside / "target-6M").is_dir()
+    assert (aside / "architecture.yaml").read_bytes() == searched
+    assert (output / "mine.txt").is_file() and not (output / "search_result.pth").exists()
+    assert lines_of(cfg)[-1]["iteration"] == 3
+    run_training(cfg, resume=True)
+    assert not (output / "earlier-2").exists()
+
+
 def test_an_evaluation_repeats_the_figures_and_writes_nothing(cfg, tmp_path):
     trained = with_keys(cfg, SOLVER__EMA_DECAY=0.9)
     result = run_training(trained)
