@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
-from fpnas.config.checks import check_name, check_unused, check_value
 from fpnas.data import (
     TestLoader,
     TrainLoader,
@@ -36,13 +35,11 @@ from fpnas.engine import (
     check_output_dir,
     default_setup,
 )
-from fpnas.errors import DataError
 from fpnas.evaluation import evaluate
-from fpnas.modeling import SHARING, SearchedNet, SuperNet, recalibrate_bn
+from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.report import write_search_report
 from fpnas.search.costs import (
-    COSTS,
     Budget,
     build_budgets,
     check_budgets,
@@ -51,13 +48,18 @@ from fpnas.search.costs import (
     unit_of,
 )
 from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
-from fpnas.search.estimator import get_estimator
+from fpnas.search.options import (
+    FIRST_DISTRIBUTION,
+    check_halves,
+    check_search_config,
+    warn_of_late_joint_epoch,
+)
 from fpnas.search.result import SearchResult
 from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.search.trainer import SearchTrainer
-from fpnas.solver import SharedSGD, build_optimizer, build_schedule, check_solver_config
+from fpnas.solver import SharedSGD, build_optimizer, build_schedule
 from fpnas.spaces import NetworkSpace, build_space
 from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
@@ -66,15 +68,6 @@ from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoa
 
 logger = logging.getLogger(__name__)
 
-# SEARCH.DISTRIBUTION -> the distribution of the first steps
-_FIRST_DISTRIBUTION = {"joint": "joint", "factorized": "factorized", "mixed": "factorized"}
-_SAMPLING = ("adaptive", "fixed")
-# What trains a single network: other values would do nothing in a search.
-_UNUSED = (
-    *("SOLVER.LABEL_SMOOTHING", "SOLVER.EMA_DECAY", "SOLVER.COMPILE"),
-    *("SOLVER.DISTILL.ARCH", "SOLVER.DISTILL.WEIGHTS"),
-    *("SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),
-)
 _SHOWN_SCALARS = ("entropy", "num_samples", "expected_cost", "mode_cost")
 
 
@@ -106,7 +99,7 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
         checkpointer.set_aside_earlier_run(RUN_FILES)
     default_setup(cfg, argparse.Namespace(resume=resume))
     log_budgets(cfg, setup.budgets)
-    _warn_of_late_joint_epoch(cfg)
+    warn_of_late_joint_epoch(cfg)
     trainer.train(trainer.steps_done, setup.max_iter)
     results = [searcher.result(cfg.SEARCH.TOP_M) for searcher in trainer.searchers]
     for result, budget in zip(results, setup.budgets, strict=True):
@@ -137,7 +130,7 @@ class SearchSetup:
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> SearchSetup:
         """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
-        _check_config(cfg)
+        check_search_config(cfg)
         check_budgets(cfg)
         space, sampling = build_space(cfg), _build_sampling(cfg)
         check_output_dir(cfg)
@@ -149,7 +142,7 @@ class SearchSetup:
         images = cache_images(images, cfg)  # not before: it may take minutes
         halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
-        _check_halves(cfg, len(train_half), len(val_half))
+        check_halves(cfg, len(train_half), len(val_half))
         ranks = (comm.get_rank(), comm.get_world_size())
         train_loader = TrainLoader(train_half, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *ranks)
         return cls(
@@ -198,64 +191,6 @@ class SearchSetup:
         return short_target(self.cfg.SEARCH.COST, target)
 
 
-def _check_config(cfg: CfgNode) -> None:
-    check_name("SEARCH.METHOD", cfg.SEARCH.METHOD, _TRAINERS)
-    check_name("SEARCH.COST", cfg.SEARCH.COST, COSTS)
-    check_name("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, _FIRST_DISTRIBUTION)
-    check_name("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, _SAMPLING)
-    check_name("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
-    get_estimator(cfg.SEARCH.ESTIMATOR)
-    check_solver_config(cfg)
-    check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
-    check_unused(cfg, _UNUSED, "a search")
-    search = cfg.SEARCH
-    for key, is_valid, valid in (
-        (
-            "WARMUP_EPOCHS",
-            0 <= search.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS,
-            "at least 0, below SOLVER.EPOCHS",
-        ),
-        ("WARMUP_SAMPLES", search.WARMUP_SAMPLES >= 0, "at least 0"),
-        ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
-        ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
-        ("FLOOR", 0 <= search.FLOOR < 1, "at least 0, below 1"),
-        ("BETA", search.BETA >= 0, "at least 0"),
-        ("LIKELIHOOD_SCALE", search.LIKELIHOOD_SCALE > 0, "above 0"),
-        ("CLASSIFIER_LR", search.CLASSIFIER_LR > 0, "above 0"),
-        ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
-        ("TEMPERATURE_START", search.TEMPERATURE_START > 0, "above 0"),
-        ("TEMPERATURE_END", search.TEMPERATURE_END > 0, "above 0"),
-        ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
-        ("TOP_M", search.TOP_M >= 1, "at least 1"),
-    ):
-        check_value(f"SEARCH.{key}", search[key], is_valid, valid)
-
-
-def _check_halves(cfg: CfgNode, num_train: int, num_val: int) -> None:
-    search = cfg.SEARCH
-    for half, count, key, batch_size in (
-        ("training", num_train, "SOLVER.BATCH_SIZE", cfg.SOLVER.BATCH_SIZE),
-        ("validation", num_val, "SEARCH.VAL_BATCH_SIZE", search.VAL_BATCH_SIZE),
-    ):
-        if count < batch_size:
-            raise DataError(
-                f"{count} of the {num_train + num_val} images are the search's {half} half "
-                f"(SEARCH.TRAIN_FRACTION {search.TRAIN_FRACTION:g}), too few for a batch of "
-                f"{batch_size}. Add images or lower {key}."
-            )
-
-
-def _warn_of_late_joint_epoch(cfg: CfgNode) -> None:
-    search, epochs = cfg.SEARCH, cfg.SOLVER.EPOCHS
-    turns_joint = search.METHOD == "probabilistic" and search.DISTRIBUTION == "mixed"
-    if turns_joint and search.JOINT_EPOCH >= epochs:
-        logger.warning(
-            "SEARCH.JOINT_EPOCH is %g, but the search has %d epochs (SOLVER.EPOCHS): its "
-            "distribution stays factorised, as with SEARCH.DISTRIBUTION 'factorized'",
-            *(search.JOINT_EPOCH, epochs),
-        )
-
-
 def _build_sampling(cfg: CfgNode) -> Sampling:
     if cfg.SEARCH.SAMPLING == "fixed":
         return FixedSampling(cfg.SEARCH.NUM_SAMPLES)
@@ -277,7 +212,7 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
             floor=cfg.SEARCH.FLOOR,
             estimator=cfg.SEARCH.ESTIMATOR,
             sampling=setup.sampling,
-            distribution=_FIRST_DISTRIBUTION[cfg.SEARCH.DISTRIBUTION],
+            distribution=FIRST_DISTRIBUTION[cfg.SEARCH.DISTRIBUTION],
             beta=cfg.SEARCH.BETA,
             lr=cfg.SEARCH.ALPHA_LR,
             seed=cfg.SEED + number,
