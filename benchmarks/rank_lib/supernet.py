@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fpnas.config import CfgNode
-from fpnas.data import TestLoader, TrainLoader, split_halves
+from fpnas.data import TestLoader, TrainLoader, stratified_split
 from fpnas.data.seeding import derive_seed, generator_for
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
@@ -79,7 +79,7 @@ class StudiedSupernet:
         self.folder = study.folder / "supernet" / f"{name}-{seed}"
         self._cfg = _with_opts(study.cfg, self._setting.opts)
         images, cfg = study.train_images, self._cfg
-        train_half, val_half = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
+        train_half, val_half = stratified_split(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         self._loader = TrainLoader(images.subset(train_half), cfg, cfg.SOLVER.BATCH_SIZE, seed)
         # In a random order: batch statistics must not be those of a few classes.
         order = torch.randperm(len(val_half), generator=generator_for(cfg.SEED, "rating"))

@@ -6,7 +6,7 @@ from fpnas.data.image_set import ImageFiles, ImageSet, TensorImages
 from fpnas.data.loader import TestLoader, TrainLoader
 from fpnas.data.match_classes import match_classes
 from fpnas.data.preprocessing import Preprocessing, preprocessing
-from fpnas.data.split import choose_classes, split_halves
+from fpnas.data.split import choose_classes, stratified_split
 
 __all__ = [
     "DATASET_REGISTRY",
@@ -22,5 +22,5 @@ __all__ = [
     "find_dataset",
     "match_classes",
     "preprocessing",
-    "split_halves",
+    "stratified_split",
 ]

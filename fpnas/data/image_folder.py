@@ -12,7 +12,7 @@ import torch
 from fpnas.config import CfgNode
 from fpnas.data.decode import IMAGE_SUFFIXES
 from fpnas.data.image_set import ImageFiles, ImageSet
-from fpnas.data.split import split_halves
+from fpnas.data.split import stratified_split
 from fpnas.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _test_folder(root: Path) -> Path | None:
 
 def _hold_out(images: ImageFiles, cfg: CfgNode, split: str, folder: Path) -> ImageSet:
     try:
-        held_out, rest = split_halves(images.labels, cfg.DATA.HOLD_OUT, cfg.SEED)
+        held_out, rest = stratified_split(images.labels, cfg.DATA.HOLD_OUT, cfg.SEED)
     except DataError as error:
         raise DataError(f"Holding out images of {folder} (DATA.HOLD_OUT): {error}") from None
     logger.info(

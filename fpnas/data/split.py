@@ -10,7 +10,7 @@ from fpnas.data.seeding import generator_for
 from fpnas.errors import ConfigError, DataError
 
 
-def split_halves(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Split images at random so that both parts have the same mix of classes.
 
     The first part holds round(fraction * N) images, and of a class with n images fraction * n,

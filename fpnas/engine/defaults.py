@@ -58,8 +58,7 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     """Prepare a run: output folder, logging, random seeds, config.yaml. Call it in every process.
 
     All processes get the same seed, hence the same initial weights. ``args`` may come from any
-    parser; ``args.resume`` and ``args.eval_only`` count as False where missing. An evaluation
-    leaves the config.yaml of the training as it is.
+    parser; ``args.resume`` counts as False where it is missing.
 
     Raises ConfigError if OUTPUT_DIR cannot be written to or SEED is out of range.
     """
@@ -72,8 +71,7 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
         setup_logger(output_dir)
         logger.info("Environment:\n%s", environment_info())
         logger.info("Flags: %s", _flags(args))
-        evaluates_existing = getattr(args, "eval_only", False) and config_file.exists()
-        if comm.is_main_process() and not evaluates_existing:
+        if comm.is_main_process():
             _save_config(cfg.dump(), config_file, resumed=getattr(args, "resume", False))
             logger.info("Config: %s", config_file)
     except OSError as error:

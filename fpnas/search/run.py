@@ -20,7 +20,7 @@ from fpnas.data import (
     cache_images,
     find_dataset,
     preprocessing,
-    split_halves,
+    stratified_split,
 )
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
@@ -140,7 +140,7 @@ class SearchSetup:
             cfg, space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or num_classes)
         )
         images = cache_images(images, cfg)  # not before: it may take minutes
-        halves = split_halves(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
+        halves = stratified_split(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
         check_halves(cfg, len(train_half), len(val_half))
         ranks = (comm.get_rank(), comm.get_world_size())

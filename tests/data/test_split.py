@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fpnas.data import TensorImages, choose_classes, split_halves
+from fpnas.data import TensorImages, choose_classes, stratified_split
 from fpnas.errors import ConfigError, DataError
 
 labels_lists = st.lists(st.integers(0, 6), min_size=2, max_size=120)
@@ -18,7 +18,7 @@ def test_split_is_disjoint_complete_and_stratified(
     labels = torch.tensor(labels_list)
     total = round(fraction * len(labels))
     assume(0 < total < len(labels))
-    first, second = split_halves(labels, fraction, seed)
+    first, second = stratified_split(labels, fraction, seed)
     assert sorted(first.tolist() + second.tolist()) == list(range(len(labels)))
     assert len(first) == total
     for label in set(labels_list):
@@ -29,22 +29,22 @@ def test_split_is_disjoint_complete_and_stratified(
 @given(labels_lists, st.integers(0, 1000))
 def test_split_is_a_function_of_the_seed(labels_list: list[int], seed: int) -> None:
     labels = torch.tensor(labels_list)
-    again = split_halves(labels, 0.5, seed)
-    for part, same in zip(split_halves(labels, 0.5, seed), again, strict=True):
+    again = stratified_split(labels, 0.5, seed)
+    for part, same in zip(stratified_split(labels, 0.5, seed), again, strict=True):
         assert torch.equal(part, same)
 
 
 def test_split_differs_between_seeds_and_leaves_the_global_generator_alone() -> None:
     labels = torch.zeros(100, dtype=torch.long)
     state = torch.get_rng_state()
-    splits = {tuple(split_halves(labels, 0.5, seed)[0].tolist()) for seed in range(5)}
+    splits = {tuple(stratified_split(labels, 0.5, seed)[0].tolist()) for seed in range(5)}
     assert len(splits) == 5
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_split_into_an_empty_part() -> None:
     with pytest.raises(DataError, match="3 images cannot be split"):
-        split_halves(torch.tensor([0, 0, 1]), 0.1, seed=0)
+        stratified_split(torch.tensor([0, 0, 1]), 0.1, seed=0)
 
 
 @given(st.integers(1, 8), st.integers(0, 1000))

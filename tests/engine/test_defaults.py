@@ -63,15 +63,6 @@ def test_setup_writes_config_and_log_and_seeds(tmp_path, capsys):
     assert capsys.readouterr().err.count("said once") == 1
 
 
-def test_evaluation_leaves_the_config_of_the_training(tmp_path):
-    default_setup(config(tmp_path), argparse.Namespace())
-    before = (tmp_path / "config.yaml").read_text()
-    cfg = config(tmp_path)
-    cfg.TEST.BATCH_SIZE = 17
-    default_setup(cfg, argparse.Namespace(eval_only=True))
-    assert (tmp_path / "config.yaml").read_text() == before
-
-
 def test_resuming_with_another_config_tells_what_changed(tmp_path, caplog):
     default_setup(config(tmp_path), argparse.Namespace(resume=False))
     default_setup(config(tmp_path), argparse.Namespace(resume=True))
