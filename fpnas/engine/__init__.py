@@ -2,7 +2,7 @@
 
 from fpnas.engine.defaults import (
     RUN_FILES,
-    check_output_dir,
+    check_setup,
     default_argument_parser,
     default_setup,
 )
@@ -32,7 +32,7 @@ __all__ = [
     "PeriodicWriter",
     "TrainerBase",
     "check_finite",
-    "check_output_dir",
+    "check_setup",
     "default_argument_parser",
     "default_setup",
     "launch",

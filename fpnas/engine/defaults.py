@@ -35,11 +35,13 @@ def default_argument_parser(description: str | None = None) -> argparse.Argument
     return parser
 
 
-def check_output_dir(cfg: CfgNode) -> None:
-    """Raise ConfigError if OUTPUT_DIR can be seen not to be writable. Makes nothing.
+def check_setup(cfg: CfgNode) -> None:
+    """Raise ConfigError if SEED is out of range or OUTPUT_DIR is seen not to be writable.
 
-    For what comes before :func:`default_setup` and may take long.
+    Makes nothing. For runs whose preparation takes long; :func:`default_setup` calls it, too.
     """
+    if not 0 <= cfg.SEED < 2**32:
+        raise ConfigError(f"SEED must be in [0, 2^32), found {cfg.SEED}.")
     folder = Path(cfg.OUTPUT_DIR).absolute()
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not nearest.is_dir():
@@ -62,8 +64,7 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
 
     Raises ConfigError if OUTPUT_DIR cannot be written to or SEED is out of range.
     """
-    if not 0 <= cfg.SEED < 2**32:
-        raise ConfigError(f"SEED must be in [0, 2^32), found {cfg.SEED}.")
+    check_setup(cfg)
     output_dir = Path(cfg.OUTPUT_DIR)
     config_file = output_dir / "config.yaml"
     try:

@@ -32,7 +32,7 @@ from fpnas.engine import (
     IterationTimer,
     LRSchedulerHook,
     PeriodicWriter,
-    check_output_dir,
+    check_setup,
     default_setup,
 )
 from fpnas.evaluation import evaluate
@@ -133,7 +133,7 @@ class SearchSetup:
         check_search_config(cfg)
         check_budgets(cfg)
         space, sampling = build_space(cfg), _build_sampling(cfg)
-        check_output_dir(cfg)
+        check_setup(cfg)
         images = find_dataset(cfg, "train")
         num_classes = len(images.classes)
         budgets = build_budgets(

@@ -24,7 +24,7 @@ from fpnas.data import (
     preprocessing,
 )
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import RUN_FILES, BestCheckpointHook, check_output_dir, default_setup
+from fpnas.engine import RUN_FILES, BestCheckpointHook, check_setup, default_setup
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
@@ -137,7 +137,7 @@ class _Training:
     @classmethod
     def from_cfg(cls, cfg: CfgNode, resume: bool) -> _Training:
         check_solver_config(cfg)
-        check_output_dir(cfg)
+        check_setup(cfg)
         train_set, test_set = find_dataset(cfg, "train"), find_dataset(cfg, "test")
         if train_set.classes != test_set.classes:
             raise ConfigError(

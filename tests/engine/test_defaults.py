@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fpnas.config import get_cfg
-from fpnas.engine import check_output_dir, default_argument_parser, default_setup
+from fpnas.engine import check_setup, default_argument_parser, default_setup
 from fpnas.errors import ConfigError
 
 
@@ -81,10 +81,12 @@ def test_unusable_output_dir_and_seed(tmp_path):
         with pytest.raises(ConfigError, match=r"OUTPUT_DIR '.*file.*' cannot be written to"):
             default_setup(config(folder), argparse.Namespace())
         with pytest.raises(ConfigError, match=r"OUTPUT_DIR '.*' cannot be .*file is no folder"):
-            check_output_dir(config(folder))
+            check_setup(config(folder))
     cfg = config(tmp_path / "out")
     cfg.SEED = -1
     with pytest.raises(ConfigError, match=r"SEED must be in \[0, 2\^32\), found -1"):
         default_setup(cfg, argparse.Namespace())
-    check_output_dir(cfg)
+    with pytest.raises(ConfigError, match="SEED"):
+        check_setup(cfg)
+    check_setup(config(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
