@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fpnas.config import CfgNode, get_cfg
-from fpnas.config.checks import check_value
+from fpnas.config.checks import check_unused
 
 # A key that a task begins to read comes in here; any other value of a key that is not here would do
 # nothing.
@@ -54,18 +54,14 @@ READ_KEYS = frozenset(
 )
 
 
-def check_unread(cfg: CfgNode, users: str) -> None:
+def check_unread(cfg: CfgNode, user: str) -> None:
     """Raise ConfigError for the first key of ``get_cfg()`` that nobody reads and that was changed.
 
     Args:
         cfg: fpnas' tree, perhaps with sections of a task beside it.
-        users: who does not read it, for the message: "detectors".
+        user: what does not read it, for the message: "a detector".
     """
-    found = dict(leaves(cfg))
-    for key, default in leaves(get_cfg()):
-        if key not in READ_KEYS:
-            value = found[key]
-            check_value(key, value, value == default, f"{default!r}; {users} do not use it")
+    check_unused(cfg, (key for key, _ in leaves(get_cfg()) if key not in READ_KEYS), user)
 
 
 def leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -31,13 +31,13 @@ def test_the_keys_that_are_read_exist() -> None:
 def test_every_key_is_read_or_refused(key: str) -> None:
     cfg = with_another(key)
     if key in READ_KEYS:
-        check_unread(cfg, "detectors")
+        check_unread(cfg, "a detector")
     else:
-        with pytest.raises(ConfigError, match=rf"^{key} is .*; detectors do not use it"):
-            check_unread(cfg, "detectors")
+        with pytest.raises(ConfigError, match=rf"^{key} is .*; a detector does not use it"):
+            check_unread(cfg, "a detector")
 
 
 def test_sections_of_a_task_are_its_own() -> None:
     cfg = get_cfg()
     cfg.MINE = CfgNode({"DEPTH": 3})
-    check_unread(cfg, "detectors")
+    check_unread(cfg, "a detector")

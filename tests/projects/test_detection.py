@@ -29,7 +29,7 @@ from fpnas_detection.export import (
 )
 from fpnas_detection.inference import TrainedDetector, load_detector
 from fpnas_detection.models import build_detector
-from fpnas_detection.run import run_training
+from fpnas_detection.run import _initial_model, run_training
 from fpnas_detection.trainer import DetectionTrainer
 from fpnas_detection.voc import read_voc
 
@@ -83,6 +83,13 @@ def test_torchvision_backbone_has_the_same_levels(arch_file: Path) -> None:
     model = build_detector(config(arch_file, "retinanet", **keys), 2)
     maps = model.backbone(torch.zeros(2, 3, 64, 64))
     assert [m.shape[-1] for m in maps.values()] == [8, 4, 2, 1, 1]
+
+
+def test_notes_name_the_normalisation_of_the_weights(arch_file: Path) -> None:
+    keys = {"MODEL__ARCH": "fp_nas_c10_xs", "MODEL__WEIGHTS": "zoo://fp_nas_c10_xs"}
+    _, notes = _initial_model(config(arch_file, **keys, DATA__STD=(1.0, 1.0, 1.0)), 3, False)
+    assert any("DATA.STD (0.229, 0.224, 0.225)" in note for note in notes)
+    assert not any("DATA.MEAN" in note for note in notes)
 
 
 def test_frozen_stages_stay_frozen_in_the_detector(arch_file: Path) -> None:

@@ -28,7 +28,12 @@ from fpnas_segmentation.draw import overlay
 from fpnas_segmentation.evaluate import confusion, evaluate, iou_scores, predict
 from fpnas_segmentation.export import export_segmenter
 from fpnas_segmentation.model import Segmenter
-from fpnas_segmentation.run import TrainedSegmenter, load_segmenter, run_training
+from fpnas_segmentation.run import (
+    TrainedSegmenter,
+    _initial_model,
+    load_segmenter,
+    run_training,
+)
 from fpnas_segmentation.trainer import SegmentationTrainer
 
 PROJECT = Path(__file__).parents[2] / "projects" / "segmentation"
@@ -183,6 +188,14 @@ def test_the_head_sees_the_last_maps_of_two_strides(
     shapes = [(maps[name].shape[1], maps[name].shape[-1]) for name in ("low", "high")]
     assert shapes == list(zip(widths, sides, strict=True))
     assert model(torch.rand(2, 3, 40, 64)).shape == (2, 3, 40, 64)
+
+
+def test_notes_name_the_normalisation_of_the_weights(root: Path, arch_file: Path) -> None:
+    keys = {"MODEL__ARCH": "fp_nas_c10_xs", "MODEL__WEIGHTS": "zoo://fp_nas_c10_xs"}
+    keys |= {"MODEL__OUTPUT_STRIDE": 0, "DATA__STD": (1.0, 1.0, 1.0)}
+    _, notes = _initial_model(config(root, arch_file, **keys), False)
+    assert any("DATA.STD (0.229, 0.224, 0.225)" in note for note in notes)
+    assert not any("DATA.MEAN" in note for note in notes)
 
 
 @pytest.mark.parametrize("names", ["()", "('stage3',)"])

@@ -90,7 +90,7 @@ def check_config(cfg: CfgNode) -> None:
             valid = f"{default!r} with DETECTION.TORCHVISION_BACKBONE, which replaces MODEL"
             check_value(f"MODEL.{name}", value, value == default, valid)
     expand_rewrites(cfg.EXPORT.REWRITES)
-    check_unread(cfg, "detectors")
+    check_unread(cfg, "a detector")
 
 
 def config_from_args(args: argparse.Namespace) -> CfgNode:

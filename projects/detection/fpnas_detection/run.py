@@ -19,7 +19,7 @@ from fpnas.engine import BestCheckpointHook, default_setup
 from fpnas.errors import CheckpointError
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
-from fpnas.training import standard_hooks
+from fpnas.training import normalisation_notes, standard_hooks
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write
 from fpnas_detection.backbones import build_backbone
@@ -125,7 +125,7 @@ def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[nn.Mod
         # A resumed run has its weights from its checkpoint, and their first file may be gone.
         resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
         weights = "" if resumes else cfg.MODEL.WEIGHTS
-        notes = load_pretrained(backbone, weights) if weights else []
+        notes = load_pretrained(backbone, weights) + normalisation_notes(cfg) if weights else []
         return build_detector(cfg, num_classes, backbone), notes
 
 

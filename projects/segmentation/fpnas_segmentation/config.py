@@ -57,7 +57,7 @@ def check_config(cfg: CfgNode) -> None:
     zoom_works = len(keys.ZOOM) == 2 and 0 < keys.ZOOM[0] <= keys.ZOOM[1]
     check_value("SEGMENTATION.ZOOM", keys.ZOOM, zoom_works, "(smallest, largest), both above 0")
     expand_rewrites(cfg.EXPORT.REWRITES)
-    check_unread(cfg, "segmenters")
+    check_unread(cfg, "a segmenter")
 
 
 def config_from_args(args: argparse.Namespace) -> CfgNode:

@@ -17,7 +17,7 @@ from fpnas.engine import BestCheckpointHook, default_setup
 from fpnas.errors import CheckpointError
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
-from fpnas.training import standard_hooks
+from fpnas.training import normalisation_notes, standard_hooks
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights, read_checkpoint
 from fpnas_segmentation.config import check_config, get_segmentation_cfg
@@ -82,7 +82,7 @@ def _initial_model(cfg: CfgNode, resume: bool) -> tuple[Segmenter, list[str]]:
         # A resumed run has its weights from its checkpoint, and their first file may be gone.
         resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
         weights = "" if resumes else cfg.MODEL.WEIGHTS
-        notes = load_pretrained(backbone, weights) if weights else []
+        notes = load_pretrained(backbone, weights) + normalisation_notes(cfg) if weights else []
         return Segmenter(cfg, backbone), notes
 
 
