@@ -6,16 +6,17 @@ came out, and how each file is run. Exit code 1 if a format failed.
   fpnas export --config-file out/train/config.yaml --weights out/train/model_final.pth
   fpnas export --model efficientnet_lite0 --formats onnx,onnx-int8 --calibration photos
 
-The weights of a training know their architecture; --arch is needed for others only. With --model
-the config is that of a published network. The files are checked on test images of the data set, or,
-without DATA.ROOT, on half of the --calibration images.
+The weights of a training know their architecture, preprocessing and classes, which count even where
+the config says otherwise; --arch is needed for other weights only. With --model the config is that
+of a published network. The files are checked on test images of the data set, or, without one of the
+network's classes, on half of the --calibration images.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fpnas.cli.evaluate import published_config
 from fpnas.config.flags import add_config_arguments, config_from_args
@@ -23,8 +24,10 @@ from fpnas.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from fpnas.config import CfgNode
+    from fpnas.data import ImageSet, Preprocessing
     from fpnas.export import ExportReport
     from fpnas.modeling import SearchedNet
+    from fpnas.training.artifact import Description
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,26 +81,36 @@ def _would_suit_phones(cfg: CfgNode, reports: list[ExportReport]) -> bool:
 
 
 def export_from_config(cfg: CfgNode) -> list[ExportReport]:
-    """Export ``cfg.MODEL`` to ``cfg.OUTPUT_DIR`` as ``cfg.EXPORT`` says."""
-    from fpnas.data import preprocessing
-    from fpnas.export import export_model
-    from fpnas.export.images import export_images
+    """Export ``cfg.MODEL`` to ``cfg.OUTPUT_DIR`` as ``cfg.EXPORT`` says.
 
-    model, classes, source = _load_model(cfg)
-    images = export_images(cfg, classes)
-    prepare = preprocessing(cfg)
+    Preprocessing and classes are those of the weights as far as these know them.
+    """
+    from fpnas.data.preprocessing import set_preprocessing
+    from fpnas.export import export_model
+    from fpnas.export.images import check_set, export_images
+
+    test = check_set(cfg)
+    network = _load_network(cfg, test)
+    cfg = cfg.clone()
+    cfg.defrost()
+    set_preprocessing(cfg, network.preprocessing)
+    images = export_images(cfg, test, network.classes)
+    described = {
+        "classes": list(network.classes),
+        "preprocessing": network.preprocessing.to_dict(),
+    }
     return export_model(
-        model,
+        network.model,
         cfg.OUTPUT_DIR,
         cfg.EXPORT.FORMATS,
         input_size=cfg.DATA.INPUT_SIZE,
         images=images.check,
         labels=images.labels,
-        metadata={"classes": list(classes), "preprocessing": prepare.to_dict(), **source},
+        metadata={**described, **network.source},
         batch_size=cfg.EXPORT.BATCH_SIZE,
         dynamic_batch=cfg.EXPORT.DYNAMIC_BATCH,
         rewrites=cfg.EXPORT.REWRITES,
-        bake=prepare if cfg.EXPORT.BAKE_PREPROCESS else None,
+        bake=network.preprocessing if cfg.EXPORT.BAKE_PREPROCESS else None,
         calibration=images.calibration,
         int8_method=cfg.EXPORT.INT8_METHOD,
         int8_x86_safe=cfg.EXPORT.INT8_X86_SAFE,
@@ -127,40 +140,80 @@ def _config(args: argparse.Namespace) -> CfgNode:
     return published_config(args, overrides)
 
 
-def _load_model(cfg: CfgNode) -> tuple[SearchedNet, tuple[str, ...], dict[str, str]]:
-    """The network of ``cfg.MODEL``, the names of its classes, and metadata about its origin.
+class _Network(NamedTuple):
+    """A network with what its files say of it; ``source`` is metadata about its origin."""
 
-    Raises ConfigError if it has another number of outputs than the data set has classes.
+    model: SearchedNet
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    source: dict[str, str]
+
+
+def _load_network(cfg: CfgNode, test: ImageSet | None) -> _Network:
+    """The network of ``cfg.MODEL``; ``test`` names the classes of weights alone.
+
+    Raises ConfigError if MODEL.NUM_CLASSES or the classes of ``test`` are not the network's,
+    CheckpointError if weights and architecture do not belong together.
     """
-    from fpnas.data import build_dataset
+    from fpnas.data import preprocessing
     from fpnas.model_zoo.handlers import published_record
-    from fpnas.training import load_trained
+    from fpnas.training.artifact import Description
+    from fpnas.utils.checkpoint import read_checkpoint
 
-    record = published_record(cfg.MODEL.WEIGHTS)
+    path = cfg.MODEL.WEIGHTS
+    record = published_record(path)
     if record is not None:
         source = {"licence": record.licence, "source_sha256": record.sha256}
-        return _network(cfg), record.class_names, source
-    if cfg.MODEL.WEIGHTS and not cfg.MODEL.ARCH:
-        model = load_trained(cfg.MODEL.WEIGHTS).model
-    classes = tuple(build_dataset(cfg, "test").classes)
-    if cfg.MODEL.ARCH or not cfg.MODEL.WEIGHTS:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.NUM_CLASSES = cfg.MODEL.NUM_CLASSES or len(classes)
-        model = _network(cfg)
-    if model.arch.num_classes != len(classes):
+        return _Network(_network(cfg), record.class_names, preprocessing(cfg), source)
+    description = Description.from_dict(read_checkpoint(path), path) if path else None
+    if description is not None:
+        model = _described_network(cfg, description)
+        return _Network(model, description.classes, description.preprocessing, {})
+    if test is None:
+        raise ConfigError(
+            f"DATA.ROOT is empty, and MODEL.WEIGHTS '{path}' does not name the network's classes: "
+            "give the data set of its training."
+        )
+    model = _network(cfg, cfg.MODEL.NUM_CLASSES or len(test.classes))
+    if model.arch.num_classes != len(test.classes):
         raise ConfigError(
             f"The network has {model.arch.num_classes} classes, the data set '{cfg.DATA.NAME}' has "
-            f"{len(classes)}. The files are checked on its images: choose the data of the training."
+            f"{len(test.classes)}. The files are checked on its images: choose the data of the "
+            "training."
         )
-    return model, classes, {}
+    return _Network(model, test.classes, preprocessing(cfg), {})
 
 
-def _network(cfg: CfgNode) -> SearchedNet:
-    """The network of ``cfg.MODEL``, whose weights must fit as they are."""
+def _described_network(cfg: CfgNode, description: Description) -> SearchedNet:
+    """The network of a training. Warns if the config has another preprocessing."""
+    from fpnas.config.checks import check_value
+    from fpnas.data import preprocessing
+    from fpnas.training import load_trained
+
+    path, count = cfg.MODEL.WEIGHTS, len(description.classes)
+    wanted = cfg.MODEL.NUM_CLASSES
+    check_value(
+        "MODEL.NUM_CLASSES", wanted, wanted in (0, count), f"{count}, the classes of '{path}', or 0"
+    )
+    description.warn_of_other_preprocessing(
+        preprocessing(cfg), path, "the exported files have that of the training"
+    )
+    if not cfg.MODEL.ARCH:
+        return load_trained(path).model
+    model = _network(cfg, count)
+    description.check_same_network(model.arch, path)
+    return model
+
+
+def _network(cfg: CfgNode, num_classes: int = 0) -> SearchedNet:
+    """The network of ``cfg.MODEL``, whose weights must fit as they are; 0 classes: as it says."""
     from fpnas.modeling import fresh_classifier
     from fpnas.utils.checkpoint import load_weights
 
+    if num_classes:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.NUM_CLASSES = num_classes
     model = fresh_classifier(cfg)
     if cfg.MODEL.WEIGHTS:
         load_weights(model, cfg.MODEL.WEIGHTS)

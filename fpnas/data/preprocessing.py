@@ -96,3 +96,9 @@ def preprocessing(cfg: CfgNode) -> Preprocessing:
         mean=tuple(float(value) for value in cfg.DATA.MEAN),
         std=tuple(float(value) for value in cfg.DATA.STD),
     )
+
+
+def set_preprocessing(cfg: CfgNode, wanted: Preprocessing) -> None:
+    """Set the keys of ``cfg.DATA`` that :func:`preprocessing` reads; the inverse of it."""
+    for key, value in wanted.to_dict().items():
+        cfg.DATA[key.upper()] = tuple(value) if isinstance(value, list) else value

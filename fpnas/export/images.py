@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from fpnas.data import ImageSet, TestLoader, build_dataset, match_classes, prepr
 from fpnas.data.decode import IMAGE_SUFFIXES, decode_image
 from fpnas.data.image_folder import image_paths
 from fpnas.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,30 +33,62 @@ class ExportImages:
     calibration: Tensor | None
 
 
-def export_images(cfg: CfgNode, classes: tuple[str, ...]) -> ExportImages:
+def check_set(cfg: CfgNode) -> ImageSet | None:
+    """The test images of ``cfg.DATA``; None if there is no data set, an image_folder without ROOT.
+
+    Raises as :func:`fpnas.data.build_dataset`.
+    """
+    is_missing = cfg.DATA.NAME == "image_folder" and not cfg.DATA.ROOT
+    return None if is_missing else build_dataset(cfg, "test")
+
+
+def export_images(cfg: CfgNode, test: ImageSet | None, classes: tuple[str, ...]) -> ExportImages:
     """As ``cfg.EXPORT`` and ``cfg.DATA`` say, for a network with these ``classes``.
 
-    Files are checked on test images of the data set and calibrated on images of EXPORT.CALIBRATION,
-    or on training images without it. Without a data set (DATA.ROOT empty), every second image of
-    EXPORT.CALIBRATION is for the check. Raises DataError where there are no images.
+    Files are checked on images of ``test`` (see :func:`check_set`) and calibrated on images of
+    EXPORT.CALIBRATION, or on training images without it. Where the data set is missing or has none
+    of the network's classes, every second image of EXPORT.CALIBRATION is for the check. Where it
+    has some of them, and others, its labels are left out with a warning.
+
+    Raises DataError where there are no images.
     """
     folder = cfg.EXPORT.CALIBRATION
-    if cfg.DATA.NAME == "image_folder" and not cfg.DATA.ROOT:
-        if not folder:
-            raise DataError(
-                "An export needs images to check its files on: DATA.ROOT, the data set's folder, "
-                "or --calibration, a folder with any images of the kind."
-            )
+    test, has_labels = _matched(test, cfg, classes)
+    if test is None:
         images = _folder_images(cfg, 2 * max(cfg.EXPORT.PARITY_IMAGES, _wanted(cfg)))
         check, calibration = images[1::2], images[0::2]
         return ExportImages(check[: cfg.EXPORT.PARITY_IMAGES], None, calibration[: _wanted(cfg)])
-    test = match_classes(build_dataset(cfg, "test"), classes)
     check, labels = _sample(test, cfg, cfg.EXPORT.PARITY_IMAGES)
     if folder:
         calibration = _folder_images(cfg, _wanted(cfg))
     else:
         calibration, _ = _sample(build_dataset(cfg, "train"), cfg, _wanted(cfg))
-    return ExportImages(check, labels, calibration)
+    return ExportImages(check, labels if has_labels else None, calibration)
+
+
+def _matched(
+    test: ImageSet | None, cfg: CfgNode, classes: tuple[str, ...]
+) -> tuple[ImageSet | None, bool]:
+    """The images to check on, and whether their labels are the network's. None: the folder's.
+
+    Raises DataError if there is no folder either.
+    """
+    reason = "DATA.ROOT is empty"
+    if test is not None:
+        try:
+            return match_classes(test, classes), True
+        except DataError as error:
+            reason = f"DATA.NAME is '{cfg.DATA.NAME}': {str(error).rstrip('.')}"
+        if not set(test.classes).isdisjoint(classes):
+            logger.warning("%s. The files are checked on its images without their labels.", reason)
+            return test, False
+    if not cfg.EXPORT.CALIBRATION:
+        raise DataError(
+            f"{reason}. An export needs images to check its files on: DATA.NAME and DATA.ROOT of "
+            "the network's data set, or --calibration, a folder with any images of the kind."
+        )
+    logger.info("%s. The files are checked on half of the images of --calibration.", reason)
+    return None, False
 
 
 def _wanted(cfg: CfgNode) -> int:

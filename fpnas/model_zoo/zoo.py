@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.data.preprocessing import set_preprocessing
 from fpnas.errors import UserError
 from fpnas.model_zoo.manifest import find_record
 from fpnas.model_zoo.names import check_known, get_record
@@ -115,8 +116,7 @@ def get_config(name: str) -> CfgNode:
         cfg.merge_from_file(find_config(found.record.recipe))
     cfg.MODEL.ARCH, cfg.MODEL.WEIGHTS = found.record.architecture, f"zoo://{name}"
     cfg.MODEL.NUM_CLASSES = found.arch.num_classes
-    for key, value in found.record.preprocessing.to_dict().items():
-        cfg.DATA[key.upper()] = tuple(value) if isinstance(value, list) else value
+    set_preprocessing(cfg, found.record.preprocessing)
     return cfg
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from fpnas.data import Preprocessing
 from fpnas.errors import CheckpointError
 from fpnas.modeling import SearchedNet
 from fpnas.utils.checkpoint import Checkpointer, load_weights, read_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,14 @@ class Description:
             raise CheckpointError(
                 f"'{source}' belongs to another architecture than '{arch.name}': "
                 f"{_first_difference(theirs, arch)}."
+            )
+
+    def warn_of_other_preprocessing(self, ours: Preprocessing, source: str, effect: str) -> None:
+        """Warn if ``ours``, of the config, is another one; ``effect`` says which of both counts."""
+        if self.preprocessing != ours:
+            logger.warning(
+                "%s was trained with %s, the config has %s: %s",
+                *(source, self.preprocessing, ours, effect),
             )
 
 

@@ -257,11 +257,9 @@ def _load_for_evaluation(cfg: CfgNode, images: ImageSet) -> SearchedNet:
         description.check_same_network(model.arch, path)
         if description.classes != images.classes:
             logger.warning("%s was trained on classes of other names or order", path)
-        if description.preprocessing != preprocessing(cfg):
-            logger.warning(
-                "%s was trained with %s, this evaluation has %s",
-                *(path, description.preprocessing, preprocessing(cfg)),
-            )
+        description.warn_of_other_preprocessing(
+            preprocessing(cfg), path, "this evaluation has the config's"
+        )
     return model
 
 

@@ -8,6 +8,7 @@ from torchvision.transforms import v2
 
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import Preprocessing, preprocessing
+from fpnas.data.preprocessing import set_preprocessing
 from fpnas.errors import DataError
 
 
@@ -63,3 +64,9 @@ def test_dict_with_wrong_keys(plain: Preprocessing) -> None:
     del values["mean"]
     with pytest.raises(DataError, match="needs the keys crop_ratio, input_size, interpolation, me"):
         Preprocessing.from_dict(values)
+
+
+def test_a_config_can_be_given_a_preprocessing(plain: Preprocessing) -> None:
+    cfg = get_cfg()
+    set_preprocessing(cfg, plain)
+    assert preprocessing(cfg) == plain
