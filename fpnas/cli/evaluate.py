@@ -4,7 +4,8 @@ fpnas eval --config-file quick/train.yaml MODEL.ARCH architecture.yaml MODEL.WEI
 fpnas eval --model efficientnet_lite0 DATA.ROOT imagenet
 
 With --model the config is that of a published network ('fpnas zoo list --pretrained'), and classes
-of the data are found among its own by their names, or by their synset ids for ImageNet.
+of the data are found among its own by their names, or by their synset ids for ImageNet. The config
+of a training names the weights that it started from: name those that it ended with.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from fpnas.cli.evaluate import published_config
+from fpnas.cli.final_weights import check_weights_are_final
 from fpnas.config.flags import add_config_arguments, config_from_args
 from fpnas.errors import ConfigError, UserError
 
@@ -132,7 +133,9 @@ def _config(args: argparse.Namespace) -> CfgNode:
     }
     overrides = {key: text for key, text in overrides.items() if text}
     if args.model is None:
-        return config_from_args(args, overrides)
+        cfg = config_from_args(args, overrides)
+        check_weights_are_final(args, cfg)
+        return cfg
     clashing = [flag for flag in ("config_file", "arch", "weights") if getattr(args, flag)]
     if clashing:
         flag = clashing[0].replace("_", "-")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+from fpnas.cli.final_weights import check_weights_are_final
 from fpnas.cli.launching import launch_run
 from fpnas.config import CfgNode
 from fpnas.config.flags import add_config_arguments, add_launch_arguments, config_from_args
@@ -27,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train (or evaluate) in as many processes as asked for."""
-    launch_run(run_worker, config_from_args(args), args)
+    cfg = config_from_args(args)
+    if args.eval_only:
+        check_weights_are_final(args, cfg)
+    launch_run(run_worker, cfg, args)
     return 0
 
 
