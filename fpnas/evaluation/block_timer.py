@@ -222,17 +222,18 @@ def _export_side_by_side(
     blocks = [fold_bn(build_block("", s.spec, s.in_channels)) for s in shapes]
     blocks = [apply_rewrites(block, (AUTO,)) for block in blocks]
     ports = [(f"input{i}", f"output{i}") for i in range(len(blocks))]
-    program = torch.onnx.export(
-        _SideBySide(blocks).eval().requires_grad_(False),
-        tuple(inputs),
-        dynamo=True,
-        external_data=False,
-        opset_version=OPSET,
-        input_names=[name for name, _ in ports],
-        output_names=[name for _, name in ports],
-        custom_translation_table=onnx_translations(),
-        verbose=False,
-    )
+    with torch.no_grad():  # as an export: for gradients layers take detours
+        program = torch.onnx.export(
+            _SideBySide(blocks).eval().requires_grad_(False),
+            tuple(inputs),
+            dynamo=True,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=[name for name, _ in ports],
+            output_names=[name for _, name in ports],
+            custom_translation_table=onnx_translations(),
+            verbose=False,
+        )
     extractor = onnx.utils.Extractor(program.model_proto)
     return [extractor.extract_model([entry], [exit_]) for entry, exit_ in ports]
 

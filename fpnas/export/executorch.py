@@ -19,9 +19,7 @@ def export(source: ExportSource, path: Path) -> None:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    program = torch.export.export(
-        source.network, (source.example,), dynamic_shapes=source.dynamic_shapes, strict=False
-    )
+    program = source.program()
     text = json.dumps(dict(source.metadata)).encode()
     lowered = to_edge_transform_and_lower(
         program,

@@ -55,19 +55,20 @@ def make_graph(source: ExportSource, outputs: list[str]) -> ModelProto:
     """
     import onnx
 
-    program = torch.onnx.export(
-        # Of modules that are new, PyTorch would say that they are in training mode.
-        source.with_entry(apply_rewrites(source.model, source.rewrites)).eval(),
-        (source.example,),
-        dynamo=True,
-        external_data=False,  # otherwise the weights go to a second file
-        opset_version=OPSET,
-        input_names=[INPUT],
-        output_names=outputs,
-        dynamic_shapes=source.dynamic_shapes,
-        custom_translation_table=onnx_translations(),
-        verbose=False,
-    )
+    with torch.no_grad():  # for gradients layers take detours
+        program = torch.onnx.export(
+            # Of modules that are new, PyTorch would say that they are in training mode.
+            source.with_entry(apply_rewrites(source.model, source.rewrites)).eval(),
+            (source.example,),
+            dynamo=True,
+            external_data=False,  # otherwise the weights go to a second file
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=outputs,
+            dynamic_shapes=source.dynamic_shapes,
+            custom_translation_table=onnx_translations(),
+            verbose=False,
+        )
     proto = program.model_proto
     _strip_traces(proto)
     del proto.graph.value_info[:]  # lists the weights, too; inference restores what is needed

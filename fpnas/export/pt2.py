@@ -15,9 +15,7 @@ METADATA_FILE = "metadata.json"
 
 def export(source: ExportSource, path: Path) -> None:
     """Write the exported program to ``path``, metadata as the extra file ``metadata.json``."""
-    program = torch.export.export(
-        source.network, (source.example,), dynamic_shapes=source.dynamic_shapes, strict=False
-    )
+    program = source.program()
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names local paths
     extra = {METADATA_FILE: json.dumps(dict(source.metadata))}

@@ -55,6 +55,16 @@ class ExportSource:
         """``model`` behind this source's entry."""
         return model if self.entry is None else nn.Sequential(self.entry, model).eval()
 
+    def program(self) -> torch.export.ExportedProgram:
+        """The network as torch.export traces it; without gradients, for which layers take detours.
+
+        Raises whatever torch.export finds.
+        """
+        with torch.no_grad():
+            return torch.export.export(
+                self.network, (self.example,), dynamic_shapes=self.dynamic_shapes, strict=False
+            )
+
     @property
     def dynamic_shapes(self) -> tuple[dict[int, Any]] | None:
         """The argument of that name of torch.export and torch.onnx: axis 0 of the images."""

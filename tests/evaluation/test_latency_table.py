@@ -321,6 +321,16 @@ def test_onnx_runtime_measures_blocks_and_networks():
     assert network > timer.overhead() > 0
 
 
+def test_onnx_timer_measures_what_an_export_writes():
+    """A strided skip slices in front of its convolution where a gradient is wanted."""
+    pytest.importorskip("onnxscript")
+    from fpnas.evaluation import block_timer
+
+    shape = BlockShape(SkipSpec(16, stride=2), 8, 16)
+    [graph] = block_timer._export_side_by_side([shape], [torch.zeros(1, 8, 16, 16)])
+    assert [node.op_type for node in graph.graph.node] == ["Conv", "Relu"]
+
+
 def test_onnx_timer_names_the_block_that_cannot_be_exported(monkeypatch):
     pytest.importorskip("onnxruntime")
     from fpnas.evaluation import block_timer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 import torch
 from export_nets import SIZE, calibrate, smooth_images
@@ -29,6 +30,9 @@ ARCH = Architecture(
     head=HeadSpec(channels=64, num_classes=10),
 )
 
+ARCH_OF_SKIPS = Architecture(
+    "skips", SIZE, ConvSpec(8), ((SkipSpec(16, stride=2),),), HeadSpec(16, num_classes=10)
+)
 
 # Without training, classes are so close that 8 bits confuse them: see test_quantized.py.
 ALL_BUT_INT8 = [name for name in EXPORT_FORMATS if name != "onnx-int8"]
@@ -55,6 +59,19 @@ def test_every_kind_of_block_exports(tmp_path, images, formats, dynamic_batch):
         assert report.status == "ok", f"{report.format}: {report.message}"
         metadata = EXPORT_FORMATS[report.format].read_metadata(report.file)
         assert Architecture.from_yaml(metadata["architecture"]) == ARCH
+
+
+def test_detours_for_gradients_are_not_exported(tmp_path, images):
+    """A strided skip slices in front of its convolution where a gradient is wanted."""
+    net = calibrate(SearchedNet(ARCH_OF_SKIPS))
+    for report in export_model(net, tmp_path, ["onnx", "pt2"], SIZE, images, warmup=0, runs=1):
+        assert report.status == "ok", report.message
+    kinds = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert "Conv" in kinds and "Slice" not in kinds
+    program = torch.export.load(tmp_path / "model.pt2")
+    targets = [str(node.target) for node in program.graph.nodes]
+    assert any("conv2d" in name for name in targets)
+    assert not any("slice" in name for name in targets)
 
 
 def test_shortcuts_that_pool_odd_maps_export(tmp_path):
