@@ -15,23 +15,29 @@ def accelerators(path: Path) -> dict[str, str]:
     """For NNAPI (Android) and CoreML (iOS, both of its formats) what the tool thinks of the file.
 
     Values are ``"yes"`` (the graph runs there as a whole), ``"maybe"`` or ``"no"``, the latter two
-    with the operators that are in the way. Empty if this ONNX Runtime has no such tool.
+    with the operators that are in the way. Empty, with a line in the log, if this ONNX Runtime has
+    no such tool, another version of it, or one that cannot read the file: never raises.
     """
     try:
-        from onnxruntime.tools.mobile_helpers import usability_checker as checker
-        from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
-    except ImportError:
-        logger.info("This ONNX Runtime has no tool that checks graphs for mobile use.")
+        return {name: _verdict(found) for name, found in _partitions(path).items()}
+    except Exception as error:  # advice only, by a tool without a stable interface
+        logger.info("No verdict on accelerators of phones: %s: %s", type(error).__name__, error)
         return {}
+
+
+def _partitions(path: Path) -> dict[str, object]:
+    """What the tool says of each accelerator."""
+    from onnxruntime.tools.mobile_helpers import usability_checker as checker
+    from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
+
     graph = ModelProtoWithShapeInfo(path).model_with_shape_info
-    partitions = {
+    return {
         "NNAPI": checker.check_nnapi_partitions(graph, True),
         "CoreML": checker.check_coreml_partitions(graph, True, "coreml_supported_mlprogram_ops.md"),
         "CoreML (neural network)": checker.check_coreml_partitions(
             graph, True, "coreml_supported_neuralnetwork_ops.md"
         ),
     }
-    return {name: _verdict(found) for name, found in partitions.items()}
 
 
 def as_text(verdicts: Mapping[str, str]) -> str:
