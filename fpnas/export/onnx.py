@@ -92,9 +92,9 @@ def load(path: Path, threads: int = 1) -> Runner:
 
 
 def load_outputs(
-    path: Path, outputs: list[str], threads: int = 1
+    path: Path, outputs: list[str] | None, threads: int = 1
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
-    """As :func:`load`, for several outputs."""
+    """As :func:`load`, for several outputs; None: all that the file has."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(

@@ -8,10 +8,13 @@ import onnx
 import pytest
 from export_nets import SIZE, tiny_net
 
+from fpnas.archs import Architecture
+from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli import main
 from fpnas.errors import UserError
-from fpnas.export import export_model
+from fpnas.export import export_backbone, export_model
 from fpnas.export.timing import format_of, time_file
+from fpnas.modeling import SearchedBackbone, SearchedNet
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,15 @@ def test_every_file_gets_a_row_for_each_number_of_threads(files, capsys):
     ]
     medians = [float(row.split()[4]) for row in rows]
     assert min(medians) > 0
+
+
+def test_backbone_of_several_outputs(tmp_path, images, capsys):
+    stages = ((MBConvSpec(8, 2, 3, 2),), (MBConvSpec(12, 2, 3, 2),))
+    arch = Architecture("small", SIZE, ConvSpec(8), stages, HeadSpec(16, num_classes=2))
+    file = tmp_path / "backbone.onnx"
+    export_backbone(SearchedBackbone(SearchedNet(arch), ("stage1", "stage2")), file, images)
+    assert main(["benchmark", str(file), "--runs", "2", "--warmup", "0"]) == 0
+    assert "backbone.onnx" in capsys.readouterr().out
 
 
 def test_profile_shares_out_all_of_the_time(files, capsys):
