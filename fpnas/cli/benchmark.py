@@ -45,8 +45,13 @@ def run(args: argparse.Namespace) -> int:
     print(_table(timings))
     if args.profile:
         for file in args.files:
+            try:
+                found = profile_operators(file, args.runs)
+            except UserError as error:  # it has been timed, so nothing is wrong with the file
+                print(f"\n{error}")
+                continue
             print(f"\n{file.name}, 1 thread, share of the time:")
-            for operator, share, count in profile_operators(file, args.runs):
+            for operator, share, count in found:
                 print(f"  {100 * share:5.1f} %  {operator} ({count})")
     return 0
 

@@ -13,7 +13,7 @@ from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli import main
 from fpnas.errors import UserError
 from fpnas.export import export_backbone, export_model
-from fpnas.export.timing import format_of, time_file
+from fpnas.export.timing import format_of, profile_operators, time_file
 from fpnas.modeling import SearchedBackbone, SearchedNet
 
 
@@ -57,8 +57,13 @@ def test_profile_shares_out_all_of_the_time(files, capsys):
 
 
 def test_operators_of_other_formats_are_not_known(files, capsys):
-    assert main(["benchmark", str(files[3]), "--runs", "1", "--profile"]) == 2
-    assert "ONNX files only" in capsys.readouterr().err
+    names = [str(files[3]), str(files[0])]
+    assert main(["benchmark", *names, "--runs", "1", "--profile"]) == 0
+    said = capsys.readouterr().out
+    assert f"ONNX files only; '{files[3]}' is pt2." in said
+    assert "model.onnx, 1 thread, share of the time:" in said
+    with pytest.raises(UserError, match="ONNX files only"):
+        profile_operators(files[3])
 
 
 def test_the_longest_ending_names_the_format(files):
