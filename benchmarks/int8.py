@@ -100,7 +100,7 @@ def measure(args: argparse.Namespace, form: str) -> dict[str, float]:
     loader = TestLoader(test.subset(spread), cfg, cfg.TEST.BATCH_SIZE)
     batches, labels = zip(*loader, strict=True)
     images, truth = torch.cat(batches).numpy(), torch.cat(labels).numpy()
-    calibration = export_images(cfg, test, test.classes).calibration
+    calibration = export_images(cfg, test, test.classes, calibrate=True).calibration
     folder = args.output_dir / form / "export"
     files = exported(model, folder, torch.from_numpy(images[:100]), calibration)
     logits = {

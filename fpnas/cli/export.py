@@ -87,7 +87,7 @@ def export_from_config(cfg: CfgNode) -> list[ExportReport]:
     Preprocessing and classes are those of the weights as far as these know them.
     """
     from fpnas.data.preprocessing import set_preprocessing
-    from fpnas.export import export_model
+    from fpnas.export import export_model, get_formats
     from fpnas.export.images import check_set, export_images
 
     test = check_set(cfg)
@@ -95,7 +95,8 @@ def export_from_config(cfg: CfgNode) -> list[ExportReport]:
     cfg = cfg.clone()
     cfg.defrost()
     set_preprocessing(cfg, network.preprocessing)
-    images = export_images(cfg, test, network.classes)
+    calibrate = any(entry.is_calibrated for entry in get_formats(cfg.EXPORT.FORMATS))
+    images = export_images(cfg, test, network.classes, calibrate)
     described = {
         "classes": list(network.classes),
         "preprocessing": network.preprocessing.to_dict(),

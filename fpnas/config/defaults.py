@@ -249,7 +249,7 @@ _C.EXPORT.FORMATS = ("onnx", "torchscript")
 _C.EXPORT.REWRITES = ("auto",)
 # Images a call of the exported network.
 _C.EXPORT.BATCH_SIZE = 1
-# Test images on which an exported file is compared with the PyTorch model.
+# Test images on which an exported file is compared with the PyTorch model; at least 2.
 _C.EXPORT.PARITY_IMAGES = 100
 # Let an exported file take any number of images a call; slower in some runtimes.
 _C.EXPORT.DYNAMIC_BATCH = False

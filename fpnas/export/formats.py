@@ -25,6 +25,7 @@ class ExportFormat:
     ``read_metadata(path)`` returns the metadata in the file.
     ``usage``: a line of Python that runs ``{file}`` on ``images``.
     ``accelerators(path)``: what accelerators of phones think of the file; None: unknown.
+    ``is_calibrated``: it needs images that set the ranges of activations.
     ``modules``: what must be importable; ``extra``: the extra of fpnas that installs it.
     ``tolerance``: how far outputs may deviate from the PyTorch model's.
     """
@@ -39,6 +40,7 @@ class ExportFormat:
     modules: tuple[str, ...] = ()
     extra: str = ""
     accelerators: Callable[[Path], dict[str, str]] | None = None
+    is_calibrated: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def missing_modules(self) -> list[str]:
@@ -92,6 +94,7 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             modules=_ONNX_MODULES,
             extra="export",
             accelerators=mobile.accelerators,
+            is_calibrated=True,
             # Single logits move by a quantisation step or two; what counts is the best class.
             tolerance=Tolerance(max_rel_error=math.inf, min_top1_agreement=80.0),
         ),

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
-from fpnas.data import ImageSet, TestLoader, build_dataset, match_classes, preprocessing
-from fpnas.data.decode import IMAGE_SUFFIXES, decode_image
+from fpnas.config.checks import check_value
+from fpnas.data import ImageFiles, ImageSet, TestLoader, build_dataset, match_classes
+from fpnas.data.decode import IMAGE_SUFFIXES
 from fpnas.data.image_folder import image_paths
+from fpnas.data.options import check_data_config
 from fpnas.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -23,9 +25,9 @@ class ExportImages:
     """Preprocessed images, float32 ``[N, 3, S, S]``.
 
     Attributes:
-        check: on which exported files are compared with the PyTorch model.
+        check: on which exported files are compared with the PyTorch model; N >= 2.
         labels: int64 ``[N]`` of ``check``; None if they are not known.
-        calibration: that set the ranges of int8 activations; None if there are none.
+        calibration: that set the ranges of int8 activations; None if they were not asked for.
     """
 
     check: Tensor
@@ -36,34 +38,57 @@ class ExportImages:
 def check_set(cfg: CfgNode) -> ImageSet | None:
     """The test images of ``cfg.DATA``; None if there is no data set, an image_folder without ROOT.
 
-    Raises as :func:`fpnas.data.build_dataset`.
+    Files are not decoded. Raises as :func:`fpnas.data.build_dataset`.
     """
     is_missing = cfg.DATA.NAME == "image_folder" and not cfg.DATA.ROOT
-    return None if is_missing else build_dataset(cfg, "test")
+    return None if is_missing else build_dataset(_uncached(cfg), "test")
 
 
-def export_images(cfg: CfgNode, test: ImageSet | None, classes: tuple[str, ...]) -> ExportImages:
+def export_images(
+    cfg: CfgNode, test: ImageSet | None, classes: tuple[str, ...], calibrate: bool
+) -> ExportImages:
     """As ``cfg.EXPORT`` and ``cfg.DATA`` say, for a network with these ``classes``.
 
-    Files are checked on images of ``test`` (see :func:`check_set`) and calibrated on images of
-    EXPORT.CALIBRATION, or on training images without it. Where the data set is missing or has none
-    of the network's classes, every second image of EXPORT.CALIBRATION is for the check. Where it
-    has some of them, and others, its labels are left out with a warning.
+    Files are checked on images of ``test`` (see :func:`check_set`) and, to ``calibrate``, images of
+    EXPORT.CALIBRATION are taken, or training images without it. Where the data set is missing or
+    has none of the network's classes, every second image of EXPORT.CALIBRATION is for the check.
+    Where it has some of them, and others, its labels are left out with a warning.
 
-    Raises DataError where there are no images.
+    Unreadable images are treated as DATA.SKIP_CORRUPT says. Raises ConfigError on numbers of images
+    that are too small, DataError where there are too few images.
     """
-    folder = cfg.EXPORT.CALIBRATION
+    parity, count = cfg.EXPORT.PARITY_IMAGES, cfg.EXPORT.CALIBRATION_IMAGES
+    check_value("EXPORT.PARITY_IMAGES", parity, parity >= 2, "at least 2, to compare outputs")
+    check_value("EXPORT.CALIBRATION_IMAGES", count, count >= 1, "at least 1")
     test, has_labels = _matched(test, cfg, classes)
-    if test is None:
-        images = _folder_images(cfg, 2 * max(cfg.EXPORT.PARITY_IMAGES, _wanted(cfg)))
-        check, calibration = images[1::2], images[0::2]
-        return ExportImages(check[: cfg.EXPORT.PARITY_IMAGES], None, calibration[: _wanted(cfg)])
-    check, labels = _sample(test, cfg, cfg.EXPORT.PARITY_IMAGES)
-    if folder:
-        calibration = _folder_images(cfg, _wanted(cfg))
+    if test is not None:
+        origin = f"the test images of '{cfg.DATA.NAME}'"
+        calibration = _calibration_set(cfg) if calibrate else None
     else:
-        calibration, _ = _sample(build_dataset(cfg, "train"), cfg, _wanted(cfg))
-    return ExportImages(check, labels if has_labels else None, calibration)
+        origin = f"every second image of '{cfg.EXPORT.CALIBRATION}'"
+        images = _folder_set(cfg)
+        test = images.subset(torch.arange(1, len(images), 2))
+        calibration = images.subset(torch.arange(0, len(images), 2)) if calibrate else None
+    check, labels = _sample(test, cfg, parity)
+    if len(check) < 2:
+        raise DataError(
+            f"An export needs 2 images to compare outputs; of {origin} only {len(check)} can be "
+            "read."
+        )
+    return ExportImages(
+        check,
+        labels if has_labels else None,
+        None if calibration is None else _sample(calibration, cfg, count)[0],
+    )
+
+
+def _uncached(cfg: CfgNode) -> CfgNode:
+    """A few images are needed, so not all shall be decoded."""
+    check_data_config(cfg)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATA.CACHE = "never"
+    return cfg
 
 
 def _matched(
@@ -91,20 +116,14 @@ def _matched(
     return None, False
 
 
-def _wanted(cfg: CfgNode) -> int:
-    return cfg.EXPORT.CALIBRATION_IMAGES
+def _calibration_set(cfg: CfgNode) -> ImageSet:
+    if cfg.EXPORT.CALIBRATION:
+        return _folder_set(cfg)
+    return build_dataset(_uncached(cfg), "train")
 
 
-def _sample(images: ImageSet, cfg: CfgNode, count: int) -> tuple[Tensor, Tensor]:
-    """``count`` images, or all: folders list them class by class, so spread over all of them."""
-    spread = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
-    batches = TestLoader(images.subset(spread), cfg, cfg.TEST.BATCH_SIZE)
-    chosen, labels = zip(*batches, strict=True)
-    return torch.cat(chosen), torch.cat(labels)
-
-
-def _folder_images(cfg: CfgNode, count: int) -> Tensor:
-    """Up to ``count`` images from anywhere below EXPORT.CALIBRATION, evenly spread."""
+def _folder_set(cfg: CfgNode) -> ImageSet:
+    """All images anywhere below EXPORT.CALIBRATION, as one class."""
     folder = Path(cfg.EXPORT.CALIBRATION).expanduser()
     files = image_paths(folder)
     if len(files) < 2:
@@ -112,6 +131,17 @@ def _folder_images(cfg: CfgNode, count: int) -> Tensor:
             f"The calibration folder '{folder}' needs images ({', '.join(IMAGE_SUFFIXES)}), "
             f"found {len(files)}."
         )
-    spread = torch.linspace(0, len(files) - 1, min(count, len(files))).long().tolist()
-    prepare = preprocessing(cfg)
-    return torch.stack([prepare(decode_image(files[i])) for i in spread])
+    return ImageFiles(files, [0] * len(files), ["unknown"])
+
+
+def _sample(images: ImageSet, cfg: CfgNode, count: int) -> tuple[Tensor, Tensor]:
+    """``count`` images, or all: folders list them class by class, so spread over all of them.
+
+    Raises DataError if none of them is readable.
+    """
+    spread = torch.linspace(0, len(images) - 1, min(count, len(images))).long()
+    batches = list(TestLoader(images.subset(spread), cfg, cfg.TEST.BATCH_SIZE))
+    if not batches:
+        raise DataError(f"None of {len(spread)} images is readable, {images.name(0)} for one.")
+    chosen, labels = zip(*batches, strict=True)
+    return torch.cat(chosen), torch.cat(labels)

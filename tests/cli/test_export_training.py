@@ -141,3 +141,60 @@ def test_another_number_of_classes_is_refused(export, tmp_path):
     root = save_data(tmp_path / "data", ("cat", "dog"))
     run = export(*DATA, "DATA.ROOT", root, "MODEL.NUM_CLASSES", "3")
     assert run.code == 2 and "MODEL.NUM_CLASSES is 3" in run.said
+
+
+def test_without_a_data_set_half_of_the_calibration_images_check(export, arch, tmp_path):
+    save_images(tmp_path / "photos", 5, 50)
+    arch.save(tmp_path / "own.yaml")
+    keys = ["--arch", str(tmp_path / "own.yaml"), *DATA, "DATA.ROOT", ""]
+    run = export("--calibration", str(tmp_path / "photos"), *keys)
+    assert run.reports[0]["status"] == "ok" and run.metadata["classes"] == ["cat", "dog"]
+    assert run.reports[0]["accuracy"] is None
+    # The default data set, which nobody named, has none of these classes.
+    run = export("--calibration", str(tmp_path / "photos"))
+    assert run.reports[0]["status"] == "ok", run.said
+    run = export()
+    assert run.code == 2
+    assert "'fashion_mnist_mini'" in run.said and "--calibration" in run.said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "valid"),
+    [("PARITY_IMAGES", "0", "at least 2"), ("PARITY_IMAGES", "1", "at least 2"),
+     ("CALIBRATION_IMAGES", "0", "at least 1")],
+)  # fmt: skip
+def test_too_small_numbers_of_images(export, tmp_path, key, value, valid):
+    root = save_data(tmp_path / "data", ("cat", "dog"))
+    run = export(*DATA, "DATA.ROOT", root, f"EXPORT.{key}", value)
+    assert run.code == 2 and f"EXPORT.{key} is {value}; valid: {valid}" in run.said
+
+
+def test_no_more_images_are_decoded_than_used(export, tmp_path):
+    root = Path(save_data(tmp_path / "data", ("cat", "dog")))
+    (root / "train" / "cat" / "0.png").write_bytes(b"damaged")
+    (root / "val" / "cat" / "1.png").write_bytes(b"damaged")
+    keys = [*DATA, "DATA.ROOT", str(root), "DATA.CACHE", "always", "EXPORT.PARITY_IMAGES", "2"]
+    assert export(*keys).code == 0
+    run = export(*keys, formats="onnx-int8")
+    assert run.code == 2 and str(root / "train" / "cat" / "0.png") in run.said
+
+
+def test_unreadable_calibration_images_are_left_out(export, tmp_path):
+    save_images(tmp_path / "photos", 6, 50)
+    for name in ("0.png", "1.png"):
+        (tmp_path / "photos" / name).write_bytes(b"damaged")
+    keys = ["--calibration", str(tmp_path / "photos"), *DATA, "DATA.SKIP_CORRUPT"]
+    run = export(*keys, "True")
+    assert run.code == 0 and "1 unreadable images were skipped" in run.said
+    run = export(*keys, "False")
+    assert run.code == 2 and "1.png" in run.said
+    for name in ("3.png", "5.png"):
+        (tmp_path / "photos" / name).write_bytes(b"damaged")
+    run = export(*keys, "True")
+    assert run.code == 2 and "None of 3 images is readable" in run.said
+
+
+def test_one_image_is_too_few(export, tmp_path):
+    save_images(tmp_path / "photos", 2, 50)
+    run = export("--calibration", str(tmp_path / "photos"), *DATA)
+    assert run.code == 2 and "photos' only 1 can be read" in run.said
