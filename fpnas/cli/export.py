@@ -68,17 +68,19 @@ def run(args: argparse.Namespace) -> int:
     reports = export_from_config(cfg)
     print(table(reports))
     if _would_suit_phones(cfg, reports):
-        print(f"""EXPORT.REWRITES "('{PHONE}',)" writes a graph that NNAPI and CoreML take.""")
+        print(f"""EXPORT.REWRITES "('{PHONE}',)": graphs that NNAPI takes, and CoreML in float.""")
     return 0 if all(report.status == "ok" for report in reports) else 1
 
 
 def _would_suit_phones(cfg: CfgNode, reports: list[ExportReport]) -> bool:
-    """Whether accelerators refuse a float graph for the rewrites that suit this CPU."""
-    from fpnas.export.rewrites import AUTO
+    """Whether accelerators refuse a file that they would take with the rewrites for phones."""
+    from fpnas.export.rewrites import PHONE, expand_rewrites
 
-    said = {verdict for r in reports if r.format == "onnx" for verdict in r.accelerators.values()}
-    is_refused = bool(said - {"yes"})
-    return is_refused and AUTO in cfg.EXPORT.REWRITES and not cfg.EXPORT.DYNAMIC_BATCH
+    verdicts = {verdict for report in reports for verdict in report.accelerators.values()}
+    # CoreML takes no 8-bit graph, however it is rewritten.
+    is_refused = any(said != "yes" and "QuantizeLinear" not in said for said in verdicts)
+    is_for_phones = expand_rewrites(cfg.EXPORT.REWRITES) == expand_rewrites((PHONE,))
+    return is_refused and not is_for_phones and not cfg.EXPORT.DYNAMIC_BATCH
 
 
 def export_from_config(cfg: CfgNode) -> list[ExportReport]:
