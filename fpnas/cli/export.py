@@ -127,7 +127,7 @@ def _config(args: argparse.Namespace) -> CfgNode:
     overrides = {
         "MODEL.ARCH": args.arch,
         "MODEL.WEIGHTS": args.weights,
-        "EXPORT.FORMATS": args.formats and repr(tuple(args.formats.split(","))),
+        "EXPORT.FORMATS": args.formats and repr(_names(args.formats)),
         "EXPORT.CALIBRATION": args.calibration,
         "EXPORT.INT8_MAX_DROP": args.int8_max_drop,
         "EXPORT.BAKE_PREPROCESS": "True" if args.bake_preprocess else None,
@@ -144,6 +144,10 @@ def _config(args: argparse.Namespace) -> CfgNode:
         flag = clashing[0].replace("_", "-")
         raise UserError(f"Give --model or --{flag}, not both: a model brings its config.")
     return published_config(args, overrides)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 class _Network(NamedTuple):

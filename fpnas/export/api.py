@@ -55,7 +55,7 @@ def export_model(
 
     Args:
         model: maps images (N, C, S, S) to logits (N, num_classes). Stays as it is.
-        formats: names in EXPORT_FORMATS.
+        formats: names in EXPORT_FORMATS, or one of them.
         input_size: S, px.
         images: real images, preprocessed, float32 (N, C, S, S) with N >= 2. Each file is compared
             with the model on them.
@@ -65,9 +65,9 @@ def export_model(
         batch_size: images a call of the exported file.
         dynamic_batch: let the file take any number of images (slower in some runtimes).
         warmup, runs: calls before and during a timing.
-        rewrites: of the ONNX graph, names in REWRITES; "auto": those that help on this CPU;
-            "phone": those after which NNAPI and CoreML take the whole graph. They change its
-            speed, not its outputs.
+        rewrites: of the ONNX graph, names in REWRITES, or one of them; "auto": those that help on
+            this CPU; "phone": those after which NNAPI and CoreML take the whole graph. They change
+            its speed, not its outputs.
         bake: normalise inside the graph, as this preprocessing says: the files then take uint8
             pixels (N, S, S, 3), resized and cropped.
         calibration: images like ``images`` that set the ranges of int8 activations.

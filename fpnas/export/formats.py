@@ -146,11 +146,11 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
 
 
 def get_formats(names: Iterable[str]) -> list[ExportFormat]:
-    """The formats called ``names``, each once, in that order.
+    """The formats called ``names`` (or the one, of a string), each once, in that order.
 
     Raises ConfigError, which lists the valid names, on an unknown name and on an empty list.
     """
-    names = list(dict.fromkeys(names))
+    names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     valid = ", ".join(EXPORT_FORMATS)
     if not names:
         raise ConfigError(f"No export format given. Valid: {valid}.")

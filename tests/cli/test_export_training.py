@@ -96,6 +96,12 @@ def test_preprocessing_of_the_training_without_its_config(export, tmp_path):
     assert run.reports[0]["accuracy"] is not None
 
 
+def test_spaces_between_formats(export, tmp_path):
+    root = save_data(tmp_path / "data", ("cat", "dog"))
+    run = export(*DATA, "DATA.ROOT", root, formats="torchscript, pt2")
+    assert [report["format"] for report in run.reports] == ["torchscript", "pt2"]
+
+
 def test_no_warning_where_the_config_agrees(export, tmp_path):
     keys = [*DATA, "DATA.ROOT", save_data(tmp_path / "data", ("cat", "dog"))]
     keys += ["DATA.INPUT_SIZE", str(SIDE), "DATA.CROP_RATIO", "1.0"]

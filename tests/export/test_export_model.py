@@ -278,6 +278,7 @@ def test_no_format_is_refused_and_repeated_ones_count_once():
     with pytest.raises(ConfigError, match="Valid: onnx"):
         get_formats([])
     assert [entry.name for entry in get_formats(["pt2", "onnx", "pt2"])] == ["pt2", "onnx"]
+    assert [entry.name for entry in get_formats("pt2")] == ["pt2"]
 
 
 def test_folder_that_cannot_be_written(tmp_path, images):

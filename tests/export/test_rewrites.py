@@ -301,6 +301,7 @@ def test_names_are_applied_in_the_order_of_the_table():
         "resize_gates",
     )
     assert expand_rewrites(()) == ()
+    assert expand_rewrites("phone") == expand_rewrites(("phone",))
 
 
 def test_unknown_name_is_refused_before_any_work(tmp_path):

@@ -60,11 +60,11 @@ _FOR_PHONES = ("split_branches", "global_pool", "plain_hswish")
 def expand_rewrites(names: Iterable[str]) -> tuple[str, ...]:
     """``names`` in the order of REWRITES, each once; for AUTO and PHONE what they stand for.
 
-    Raises ConfigError, which suggests the nearest name, on an unknown one.
+    A string is one name. Raises ConfigError, which suggests the nearest name, on an unknown one.
     """
     groups = {AUTO: _helpful_here(), PHONE: _FOR_PHONES}
     chosen: set[str] = set()
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         check_name("EXPORT.REWRITES", name, (*groups, *REWRITES))
         chosen.update(groups.get(name, (name,)))
     return tuple(name for name in REWRITES if name in chosen)
