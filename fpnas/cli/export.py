@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fpnas.cli.evaluate import published_config
 from fpnas.cli.final_weights import check_weights_are_final
+from fpnas.config.checks import check_value
 from fpnas.config.flags import add_config_arguments, config_from_args
 from fpnas.errors import ConfigError, UserError
 
@@ -92,6 +93,10 @@ def export_from_config(cfg: CfgNode) -> list[ExportReport]:
     from fpnas.export import export_model, get_formats
     from fpnas.export.images import check_set, export_images
 
+    check_value(
+        "MODEL.OUT_FEATURES", cfg.MODEL.OUT_FEATURES, not cfg.MODEL.OUT_FEATURES,
+        "() for a classifier; a backbone is exported by fpnas.export.export_backbone, in Python",
+    )  # fmt: skip
     test = check_set(cfg)
     network = _load_network(cfg, test)
     cfg = cfg.clone()
@@ -196,7 +201,6 @@ def _load_network(cfg: CfgNode, test: ImageSet | None) -> _Network:
 
 def _described_network(cfg: CfgNode, description: Description) -> SearchedNet:
     """The network of a training. Warns if the config has another preprocessing."""
-    from fpnas.config.checks import check_value
     from fpnas.data import preprocessing
     from fpnas.training import load_trained
 

@@ -80,7 +80,8 @@ def export_model(
 
     Raises:
         ConfigError: unknown format or rewrite.
-        UserError: images, labels or folder that cannot be used. Nothing has been written then.
+        UserError: a model, images, labels or folder that cannot be used. Nothing has been written
+            then.
     """
     chosen = get_formats(formats)
     rewrites = expand_rewrites(rewrites)
@@ -91,7 +92,7 @@ def export_model(
     _check_images(images, labels, input_size)
     images = images.detach().cpu().contiguous()
     reference = _reference_logits(model, images)
-    folder = _writable_folder(output_dir)
+    folder = writable_folder(output_dir)
     entry = None if bake is None else BakedNormalization(bake)
     inputs = _as_inputs(images, entry)
     truth = None if labels is None else labels.cpu().numpy()
@@ -146,7 +147,7 @@ class _Exporter:
             return self._export(entry)
         except Exception as error:  # third-party exporters raise whatever they like
             logger.debug("Export to %s failed", entry.name, exc_info=True)
-            return ExportReport(entry.name, "failed", _first_line(error))
+            return ExportReport(entry.name, "failed", first_line(error))
 
     def _export(self, entry: ExportFormat) -> ExportReport:
         target = self.folder / f"{self.name}{entry.suffix}"
@@ -223,11 +224,17 @@ def _reference_logits(model: nn.Module, images: Tensor) -> np.ndarray:
     size = f"{images.shape[2]}x{images.shape[3]}"
     try:
         with torch.inference_mode():
-            logits = torch.cat([reference(batch) for batch in images.split(32)])
+            outputs = [reference(batch) for batch in images.split(32)]
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"The model cannot take images of {size} px: {_first_line(error)}"
+            f"The model cannot take images of {size} px: {first_line(error)}"
         ) from error
+    if not isinstance(outputs[0], Tensor):
+        raise UserError(
+            "export_model needs a model that returns logits (N, num_classes), found one that "
+            f"returns a {type(outputs[0]).__name__}. For a backbone call export_backbone."
+        )
+    logits = torch.cat(outputs)
     if not torch.isfinite(logits).all():
         raise UserError(
             "The model's outputs are not finite on the given images: check its weights."
@@ -235,7 +242,8 @@ def _reference_logits(model: nn.Module, images: Tensor) -> np.ndarray:
     return logits.numpy()
 
 
-def _writable_folder(path: str | Path) -> Path:
+def writable_folder(path: str | Path) -> Path:
+    """The folder at ``path``, made if need be. Raises UserError if it cannot be written to."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -254,7 +262,7 @@ def _write_report(reports: list[ExportReport], path: Path) -> None:
         raise UserError(f"Cannot write '{path}': {error.strerror}.") from None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Exporters' messages run to pages; the first line says what happened."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fpnas.errors import UserError
 from fpnas.export import onnx
+from fpnas.export.api import first_line, writable_folder
 from fpnas.export.parity import Tolerance, compare
 from fpnas.export.rewrites import AUTO
 from fpnas.export.source import prepare_source
@@ -34,7 +35,7 @@ def export_backbone(
 
     Args:
         backbone: stays as it is; its eval mode is written.
-        path: of the file, whose folder exists. Written only if it is right.
+        path: of the file. Written only if it is right; its folder is made if need be.
         images: float32 (N, C, H, W), N >= 2, preprocessed. The file takes ``images`` (1, C, H, W)
             and is run on each of these in ONNX Runtime.
         metadata, rewrites: as those of :func:`fpnas.export.export_model`.
@@ -42,31 +43,48 @@ def export_backbone(
     Returns the largest relative error of each output against PyTorch (see
     :class:`fpnas.export.parity.Parity`).
 
-    Raises UserError if images cannot be used, or if an output is not that of PyTorch.
+    Raises UserError if backbone, images or folder cannot be used, or if an output is not that of
+    PyTorch.
     """
+    if not isinstance(backbone, SearchedBackbone):
+        raise UserError(
+            f"export_backbone needs a SearchedBackbone, found a {type(backbone).__name__}. For a "
+            "classifier call export_model."
+        )
     if images.dtype != torch.float32 or images.dim() != 4 or len(images) < 2:
         raise UserError(
             "The export of a backbone needs float32 images (N, C, H, W) with N >= 2 to compare "
             f"outputs, found {images.dtype} {tuple(images.shape)}."
         )
     images, path = images.detach().cpu().contiguous(), Path(path)
+    maps = _feature_maps(backbone, images)
+    writable_folder(path.parent)
     source = prepare_source(backbone, images, metadata or {}, 1, False, rewrites)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
         draft = Path(scratch) / path.name
         onnx.write(source, draft, backbone.out_features)
-        errors = _errors(backbone, draft, images)
+        errors = _errors(maps, draft, images)
         draft.replace(path)
     return errors
 
 
-def _errors(backbone: SearchedBackbone, file: Path, images: Tensor) -> dict[str, float]:
-    """Relative error of each output of ``file``; UserError if one is beyond the tolerance."""
+def _feature_maps(backbone: SearchedBackbone, images: Tensor) -> list[dict[str, Tensor]]:
+    """PyTorch's feature maps of each image. UserError if the backbone does not take it."""
     reference = copy.deepcopy(backbone).eval().to("cpu", torch.float32)
-    names = backbone.out_features
+    try:
+        with torch.inference_mode():
+            return [reference(image[None]) for image in images]
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The backbone cannot take images {tuple(images.shape)}: {first_line(error)}"
+        ) from error
+
+
+def _errors(ours: list[dict[str, Tensor]], file: Path, images: Tensor) -> dict[str, float]:
+    """Relative error of each output of ``file``; UserError if one is beyond the tolerance."""
+    names = list(ours[0])
     run = onnx.load_outputs(file, names)
     theirs = [run(image.numpy()[None]) for image in images]
-    with torch.inference_mode():
-        ours = [reference(image[None]) for image in images]
     errors = {}
     for index, name in enumerate(names):
         expected = np.stack([maps[name].numpy().ravel() for maps in ours])

@@ -94,3 +94,8 @@ def test_weights_of_another_architecture(export, net):
     code, said = export(weights="other.pth")
     assert code == 2 and net["other.pth"] in said and "Traceback" not in said
     assert "stage1.0" in said  # which tensors differ
+
+
+def test_backbone(export):
+    code, said = export(config=("MODEL.OUT_FEATURES", "('auto',)"))
+    assert code == 2 and "MODEL.OUT_FEATURES" in said and "export_backbone" in said

@@ -12,7 +12,7 @@ from torch import nn
 from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.errors import UserError
-from fpnas.export import REWRITES, export_backbone
+from fpnas.export import REWRITES, export_backbone, export_model
 from fpnas.modeling import SearchedBackbone, SearchedNet, freeze
 
 
@@ -36,7 +36,7 @@ def dilated_backbone() -> SearchedBackbone:
 
 def test_one_output_per_stage(tmp_path):
     backbone, images = dilated_backbone(), torch.randn(3, 3, 32, 48)
-    file = tmp_path / "backbone.onnx"
+    file = tmp_path / "new" / "backbone.onnx"
     errors = export_backbone(backbone, file, images, {"licence": "MIT"}, rewrites=tuple(REWRITES))
     assert list(errors) == ["stage1", "stage3"] and max(errors.values()) < 1e-4
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -67,3 +67,15 @@ def test_wrong_file_is_not_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="N >= 2"):
         export_backbone(backbone, file, torch.randn(1, 3, 32, 32))
+
+
+def test_another_kind_of_network_is_sent_to_its_function(tmp_path):
+    backbone, images = dilated_backbone(), torch.randn(2, 3, 32, 32)
+    classifier = SearchedNet(backbone.arch)
+    with pytest.raises(UserError, match=r"found a SearchedNet\. .* call export_model"):
+        export_backbone(classifier, tmp_path / "new" / "net.onnx", images)
+    with pytest.raises(UserError, match=r"returns a dict\. .* call export_backbone"):
+        export_model(backbone, tmp_path / "new", "onnx", 32, images)
+    with pytest.raises(UserError, match=r"cannot take images \(2, 4, 32, 32\): .* channels"):
+        export_backbone(backbone, tmp_path / "new" / "net.onnx", torch.randn(2, 4, 32, 32))
+    assert list(tmp_path.iterdir()) == []
