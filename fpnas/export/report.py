@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from fpnas.export import mobile
+from fpnas.utils.checkpoint import atomic_write
 
 
 @dataclass(frozen=True)
@@ -98,16 +97,9 @@ def table(reports: Sequence[ExportReport]) -> str:
 
 def write_json(reports: Sequence[ExportReport], path: Path) -> None:
     """Write the list of records to ``path``, which is either complete or as it was before."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".export-", suffix=".json")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump([r.to_dict() for r in reports], file, indent=2, allow_nan=False)
-            file.write("\n")
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    text = json.dumps([r.to_dict() for r in reports], indent=2, allow_nan=False)
+    with atomic_write(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def _finite(value: float | None) -> float | None:
