@@ -178,8 +178,14 @@ def _load_network(cfg: CfgNode, test: ImageSet | None) -> _Network:
     path = cfg.MODEL.WEIGHTS
     record = published_record(path)
     if record is not None:
+        published = Description(record.build_arch(), record.preprocessing, record.class_names)
+        published.warn_of_other_preprocessing(
+            preprocessing(cfg), path, "the exported files have the config's"
+        )
+        model = _network(cfg)
+        published.check_same_network(model.arch, path)
         source = {"licence": record.licence, "source_sha256": record.sha256}
-        return _Network(_network(cfg), record.class_names, preprocessing(cfg), source)
+        return _Network(model, record.class_names, preprocessing(cfg), source)
     description = Description.from_dict(read_checkpoint(path), path) if path else None
     if description is not None:
         model = _described_network(cfg, description)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fpnas import model_zoo
 from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli import main
@@ -99,3 +101,20 @@ def test_weights_of_another_architecture(export, net):
 def test_backbone(export):
     code, said = export(config=("MODEL.OUT_FEATURES", "('auto',)"))
     assert code == 2 and "MODEL.OUT_FEATURES" in said and "export_backbone" in said
+
+
+def test_published_weights_and_another_architecture(tmp_path, capsys):
+    arch = model_zoo.info("fp_nas_fmnist_xs").arch
+    head = dataclasses.replace(arch.head, act="relu")
+    dataclasses.replace(arch, name="edited", head=head).save(tmp_path / "edited.yaml")
+    argv = [
+        "export",
+        "--arch",
+        str(tmp_path / "edited.yaml"),
+        "--output-dir",
+        str(tmp_path / "out"),
+    ]
+    assert main([*argv, "--weights", "zoo://fp_nas_fmnist_xs", *DATA]) == 2
+    said = capsys.readouterr().err
+    assert "another architecture than 'edited'" in said
+    assert not (tmp_path / "out").exists()
