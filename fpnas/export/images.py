@@ -11,10 +11,9 @@ from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_value
-from fpnas.data import ImageFiles, ImageSet, TestLoader, build_dataset, match_classes
+from fpnas.data import ImageFiles, ImageSet, TestLoader, find_dataset, match_classes
 from fpnas.data.decode import IMAGE_SUFFIXES
 from fpnas.data.image_folder import image_paths
-from fpnas.data.options import check_data_config
 from fpnas.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -38,10 +37,10 @@ class ExportImages:
 def check_set(cfg: CfgNode) -> ImageSet | None:
     """The test images of ``cfg.DATA``; None if there is no data set, an image_folder without ROOT.
 
-    Files are not decoded. Raises as :func:`fpnas.data.build_dataset`.
+    Raises as :func:`fpnas.data.find_dataset`, and decodes no files either.
     """
     is_missing = cfg.DATA.NAME == "image_folder" and not cfg.DATA.ROOT
-    return None if is_missing else build_dataset(_uncached(cfg), "test")
+    return None if is_missing else find_dataset(cfg, "test")
 
 
 def export_images(
@@ -82,15 +81,6 @@ def export_images(
     )
 
 
-def _uncached(cfg: CfgNode) -> CfgNode:
-    """A few images are needed, so not all shall be decoded."""
-    check_data_config(cfg)
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATA.CACHE = "never"
-    return cfg
-
-
 def _matched(
     test: ImageSet | None, cfg: CfgNode, classes: tuple[str, ...]
 ) -> tuple[ImageSet | None, bool]:
@@ -119,7 +109,7 @@ def _matched(
 def _calibration_set(cfg: CfgNode) -> ImageSet:
     if cfg.EXPORT.CALIBRATION:
         return _folder_set(cfg)
-    return build_dataset(_uncached(cfg), "train")
+    return find_dataset(cfg, "train")
 
 
 def _folder_set(cfg: CfgNode) -> ImageSet:
