@@ -3,7 +3,6 @@
 from fpnas.engine.defaults import (
     RUN_FILES,
     check_setup,
-    default_argument_parser,
     default_setup,
 )
 from fpnas.engine.hooks import (
@@ -33,7 +32,6 @@ __all__ = [
     "TrainerBase",
     "check_finite",
     "check_setup",
-    "default_argument_parser",
     "default_setup",
     "launch",
 ]

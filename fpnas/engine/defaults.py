@@ -1,4 +1,4 @@
-"""What the tools have in common: command-line flags, and the setting-up of a run."""
+"""What every run does first: checks of its folder and seed, logging, seeds, config.yaml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 from fpnas.config import CfgNode
-from fpnas.config.flags import add_config_arguments, add_launch_arguments
 from fpnas.errors import ConfigError
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import atomic_write
@@ -23,16 +22,6 @@ RUN_FILES = (
     *("config.yaml", "metrics.json", "tensorboard", "report.html", "architecture.yaml"),
     *("result.yaml", "network.pth", "search_result.pth", "search_result.yaml", "target-*"),
 )
-
-
-def default_argument_parser(description: str | None = None) -> argparse.ArgumentParser:
-    """A parser of the flags that detectron2 has made customary, then KEY VALUE overrides."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.add_argument("--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS")
-    add_launch_arguments(parser)
-    add_config_arguments(parser)
-    return parser
 
 
 def check_setup(cfg: CfgNode) -> None:

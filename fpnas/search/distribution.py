@@ -62,11 +62,6 @@ class ArchitectureDistribution(nn.Module):
         }.items():
             self.register_buffer(name, constant, persistent=False)
 
-    @property
-    def num_parameters(self) -> int:
-        """Architecture parameters, padding not counted."""
-        return sum(self.factor_sizes)
-
     def factor_log_probs(self) -> Tensor:
         """Log-probability of every combination of every factor, [F, C]; -inf in the padding."""
         return torch.log_softmax(self.logits + self._padding, dim=1)

@@ -14,7 +14,7 @@ from fpnas.archs import Architecture
 from fpnas.data import Preprocessing
 from fpnas.errors import CheckpointError
 from fpnas.modeling import SearchedNet
-from fpnas.utils.checkpoint import Checkpointer, load_weights, read_checkpoint
+from fpnas.utils.checkpoint import Checkpointer, copy_weights, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,8 @@ def load_trained(path: str | Path) -> TrainedNet:
 
     Raises CheckpointError if the file cannot be read or holds weights alone.
     """
-    description = Description.from_dict(read_checkpoint(path), str(path))
+    contents = read_checkpoint(path)
+    description = Description.from_dict(contents, str(path))
     if description is None:
         raise CheckpointError(
             f"'{path}' holds weights without their architecture. An evaluation takes that as "
@@ -150,5 +151,5 @@ def load_trained(path: str | Path) -> TrainedNet:
             "training or network.pth of a search, or a published network (--model)."
         )
     model = SearchedNet(description.arch)
-    load_weights(model, path)
+    copy_weights(model, contents["model"], str(path))
     return TrainedNet(model.eval(), description)

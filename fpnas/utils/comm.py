@@ -113,11 +113,6 @@ def all_gather_object(value: T) -> list[T]:
     return gathered
 
 
-def shared_random_seed() -> int:
-    """A seed in [0, 2^31) from torch's global generator, the same in all processes. Collective."""
-    return broadcast_object(int(torch.randint(2**31, (), dtype=torch.int64)))
-
-
 def _collective_device() -> torch.device:
     """NCCL only moves tensors that are on the GPU; gloo takes those on the CPU."""
     if is_distributed() and dist.get_backend() == "nccl":

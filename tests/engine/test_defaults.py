@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fpnas.config import get_cfg
-from fpnas.engine import check_setup, default_argument_parser, default_setup
+from fpnas.engine import check_setup, default_setup
 from fpnas.errors import ConfigError
 
 
@@ -31,16 +31,6 @@ def config(folder: Path):
     cfg = get_cfg()
     cfg.OUTPUT_DIR = str(folder)
     return cfg
-
-
-def test_flags():
-    args = default_argument_parser().parse_args(
-        ["--config-file", "a.yaml", "--resume", "--num-gpus", "2", "SOLVER.LR", "-0.1"]
-    )
-    assert (args.config_file, args.resume, args.eval_only) == ("a.yaml", True, False)
-    assert (args.num_gpus, args.num_machines, args.machine_rank) == (2, 1, 0)
-    assert args.dist_url == "auto"
-    assert args.opts == ["SOLVER.LR", "-0.1"]
 
 
 def test_setup_writes_config_and_log_and_seeds(tmp_path, capsys):

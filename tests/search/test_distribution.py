@@ -105,11 +105,6 @@ def test_initial_distribution_is_uniform(kind):
     assert log_probs.std() < 1e-12
 
 
-def test_number_of_parameters_leaves_out_padding():
-    assert JointDistribution(SPACE).num_parameters == 6 + 1 + 8 + 3
-    assert FactorizedDistribution(SPACE).num_parameters == 3 + 2 + 1 + 2 + 4 + 3
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_indices_name_the_same_architectures(kind):
     distribution = kind(SPACE)
