@@ -25,6 +25,7 @@ from fpnas.export.quantization import Quantization
 from fpnas.export.report import ExportReport, write_json
 from fpnas.export.rewrites import AUTO, expand_rewrites
 from fpnas.export.source import ExportSource, Runner, prepare_source
+from fpnas.utils.output_file import make_writable
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def export_model(
     _check_images(images, labels, input_size)
     images = images.detach().cpu().contiguous()
     reference = _reference_logits(model, images)
-    folder = writable_folder(output_dir)
+    folder = _writable_folder(output_dir)
     entry = None if bake is None else BakedNormalization(bake)
     inputs = _as_inputs(images, entry)
     truth = None if labels is None else labels.cpu().numpy()
@@ -242,17 +243,15 @@ def _reference_logits(model: nn.Module, images: Tensor) -> np.ndarray:
     return logits.numpy()
 
 
-def writable_folder(path: str | Path) -> Path:
-    """The folder at ``path``, made if need be. Raises UserError if it cannot be written to."""
+def _writable_folder(path: str | Path) -> Path:
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        make_writable(folder)
     except OSError as error:
         raise UserError(
             f"Cannot write to the export folder '{folder}': {error.strerror}."
         ) from None
+    return folder
 
 
 def _write_report(reports: list[ExportReport], path: Path) -> None:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from fpnas.errors import UserError
 from fpnas.export import onnx
-from fpnas.export.api import first_line, writable_folder
+from fpnas.export.api import first_line
 from fpnas.export.parity import Tolerance, compare
 from fpnas.export.rewrites import AUTO
 from fpnas.export.source import prepare_source
 from fpnas.modeling import SearchedBackbone
+from fpnas.utils.output_file import output_file
 
 # Of a feature map only the numbers count; it has no best class.
 _TOLERANCE = Tolerance(min_top1_agreement=0.0)
@@ -56,9 +57,9 @@ def export_backbone(
             "The export of a backbone needs float32 images (N, C, H, W) with N >= 2 to compare "
             f"outputs, found {images.dtype} {tuple(images.shape)}."
         )
-    images, path = images.detach().cpu().contiguous(), Path(path)
+    images = images.detach().cpu().contiguous()
     maps = _feature_maps(backbone, images)
-    writable_folder(path.parent)
+    path = output_file(path)
     source = prepare_source(backbone, images, metadata or {}, 1, False, rewrites)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
         draft = Path(scratch) / path.name

@@ -17,8 +17,14 @@ def output_file(path: str | Path) -> Path:
     if path.is_dir():
         raise UserError(f"The output '{path}' is a folder; give the name of a file.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
+        make_writable(path.parent)
     except OSError as error:
         raise UserError(f"Cannot write '{path}': {error.strerror}.") from None
+    return path
+
+
+def make_writable(folder: Path) -> None:
+    """Make ``folder`` if need be. Raises OSError if it cannot be written to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
