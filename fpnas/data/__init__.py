@@ -2,6 +2,7 @@
 
 from fpnas.data.build import DATASET_REGISTRY, build_dataset, find_dataset
 from fpnas.data.cache import cache_images
+from fpnas.data.fingerprint import Fingerprint, SplitPrint, fingerprint
 from fpnas.data.image_set import ImageFiles, ImageSet, TensorImages
 from fpnas.data.loader import TestLoader, TrainLoader
 from fpnas.data.match_classes import match_classes
@@ -10,9 +11,11 @@ from fpnas.data.split import choose_classes, stratified_split
 
 __all__ = [
     "DATASET_REGISTRY",
+    "Fingerprint",
     "ImageFiles",
     "ImageSet",
     "Preprocessing",
+    "SplitPrint",
     "TensorImages",
     "TestLoader",
     "TrainLoader",
@@ -20,6 +23,7 @@ __all__ = [
     "cache_images",
     "choose_classes",
     "find_dataset",
+    "fingerprint",
     "match_classes",
     "preprocessing",
     "stratified_split",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -72,3 +74,11 @@ def try_decode(decode: Callable[[int], Tensor], index: int) -> Tensor | DataErro
         return decode(index)
     except DataError as error:
         return error
+
+
+def file_size(path: str | Path) -> int:
+    """Bytes. Raises DataError if the file has gone."""
+    try:
+        return os.path.getsize(path)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}.") from None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fpnas.data.decode import decode_image
+from fpnas.data.decode import decode_image, file_size
 from fpnas.errors import DataError
 
 
@@ -45,6 +45,10 @@ class ImageSet(ABC):
     def name(self, index: int) -> str:
         """How messages call image ``index``: a path where there is one."""
         return f"image {index}"
+
+    def trait(self, index: int) -> str:
+        """What tells image ``index`` from another of its name, if that is cheaply known."""
+        return ""
 
     @property
     def images(self) -> Tensor | None:
@@ -137,6 +141,10 @@ class ImageFiles(ImageSet):
     def name(self, index: int) -> str:
         return self._paths[index]
 
+    def trait(self, index: int) -> str:
+        """The size of the file. Raises DataError if it has gone."""
+        return str(file_size(self._paths[index]))
+
 
 class Subset(ImageSet):
     """Some images of another set, possibly under other labels. Shares the pixels with it."""
@@ -161,6 +169,9 @@ class Subset(ImageSet):
 
     def name(self, index: int) -> str:
         return self._parent.name(int(self._indices[index]))
+
+    def trait(self, index: int) -> str:
+        return self._parent.trait(int(self._indices[index]))
 
     def gather(self, indices: Tensor) -> Tensor:
         return self._parent.gather(self._indices[indices])
