@@ -27,7 +27,8 @@ from fpnas.config import CfgNode
 from fpnas.evaluation.latency_table import LatencyTable
 from fpnas.modeling import SuperNet, recalibrate_bn
 from fpnas.search import SearchResult
-from fpnas.search.run import SearchSetup, run_search
+from fpnas.search.run import run_search
+from fpnas.search.setup import SearchSetup
 from fpnas.utils.checkpoint import load_weights
 
 

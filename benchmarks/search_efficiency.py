@@ -43,7 +43,8 @@ from fpnas.config import CfgNode
 from fpnas.data import ImageSet, TestLoader
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet, uniform_weights
-from fpnas.search.run import SearchSetup, run_search
+from fpnas.search.run import run_search
+from fpnas.search.setup import SearchSetup
 from fpnas.spaces import get_space
 from fpnas.training import run_training
 from fpnas.utils.checkpoint import load_weights

@@ -33,6 +33,10 @@ class CheckpointError(UserError):
     """A checkpoint that is damaged or belongs to another architecture."""
 
 
+class ResumeError(CheckpointError):
+    """A run that was to be resumed, and that is another one than the folder holds."""
+
+
 class BudgetError(UserError):
     """A target cost that no architecture of the space meets."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.config.flags import add_resume_arguments, check_resume_arguments
 
 if TYPE_CHECKING:
     from fpnas.export import ExportReport
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="default: out/quickstart",
     )
-    parser.add_argument("--resume", action="store_true", help="go on where it was interrupted")
+    add_resume_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,17 +41,19 @@ def run(args: argparse.Namespace) -> int:
     from fpnas.training import run_evaluation, run_training
     from fpnas.utils.logger import setup_logger
 
+    check_resume_arguments(args)
     setup_logger()
+    resumption = {"resume": args.resume, "allow_changes": args.allow_changes}
     folder: Path = args.output_dir
     clock = Clock(folder / "seconds.json", keep=args.resume)
     search_cfg = _config("quick/search.yaml", OUTPUT_DIR=folder / "search")
     with clock.measure("search"):
-        [result] = run_search(search_cfg, resume=args.resume)
+        [result] = run_search(search_cfg, **resumption)
 
     arch_file = folder / "search" / "architecture.yaml"
     trained = {"OUTPUT_DIR": folder / "train", "MODEL.ARCH": arch_file}
     with clock.measure("train"):
-        run_training(_config("quick/train.yaml", **trained), resume=args.resume)
+        run_training(_config("quick/train.yaml", **trained), **resumption)
 
     # The last checkpoint: choosing the best one by its test accuracy would flatter it.
     trained["MODEL.WEIGHTS"] = folder / "train" / "model_final.pth"

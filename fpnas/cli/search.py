@@ -13,18 +13,25 @@ import argparse
 
 from fpnas.cli.launching import launch_run
 from fpnas.config import CfgNode
-from fpnas.config.flags import add_config_arguments, add_launch_arguments, config_from_args
+from fpnas.config.flags import (
+    add_config_arguments,
+    add_launch_arguments,
+    add_resume_arguments,
+    check_resume_arguments,
+    config_from_args,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """detectron2's flags."""
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_resume_arguments(parser)
     add_launch_arguments(parser)
     add_config_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Search in as many processes as asked for."""
+    check_resume_arguments(args)
     launch_run(run_worker, config_from_args(args), args)
     return 0
 
@@ -33,4 +40,4 @@ def run_worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     """One process of a search."""
     from fpnas.search.run import run_search
 
-    run_search(cfg, resume=args.resume)
+    run_search(cfg, resume=args.resume, allow_changes=args.allow_changes)

@@ -13,12 +13,18 @@ import argparse
 from fpnas.cli.final_weights import check_weights_are_final
 from fpnas.cli.launching import launch_run
 from fpnas.config import CfgNode
-from fpnas.config.flags import add_config_arguments, add_launch_arguments, config_from_args
+from fpnas.config.flags import (
+    add_config_arguments,
+    add_launch_arguments,
+    add_resume_arguments,
+    check_resume_arguments,
+    config_from_args,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """detectron2's flags."""
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_resume_arguments(parser)
     parser.add_argument(
         "--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS, as 'fpnas eval' does"
     )
@@ -28,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train (or evaluate) in as many processes as asked for."""
+    check_resume_arguments(args)
     cfg = config_from_args(args)
     if args.eval_only:
         check_weights_are_final(args, cfg)
@@ -42,4 +49,4 @@ def run_worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     if args.eval_only:
         run_evaluation(cfg)
     else:
-        run_training(cfg, resume=args.resume)
+        run_training(cfg, resume=args.resume, allow_changes=args.allow_changes)

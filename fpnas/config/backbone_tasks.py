@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fpnas.config import CfgNode, get_cfg
@@ -64,10 +64,10 @@ def check_unread(cfg: CfgNode, user: str) -> None:
     check_unused(cfg, (key for key, _ in leaves(get_cfg()) if key not in READ_KEYS), user)
 
 
-def leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every key that holds a value, with its sections (``DATA.AUGMENT.HFLIP``), and that value."""
     for name, value in cfg.items():
-        if isinstance(value, CfgNode):
+        if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

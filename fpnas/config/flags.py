@@ -47,6 +47,26 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resume_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--resume`` and ``--allow-changes``."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in OUTPUT_DIR, if config and images are the same",
+    )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="with --resume: go on with another config or other images; the log lists them",
+    )
+
+
+def check_resume_arguments(args: argparse.Namespace) -> None:
+    """Raise UserError if ``--allow-changes`` comes without ``--resume``."""
+    if args.allow_changes and not args.resume:
+        raise UserError("--allow-changes goes with --resume only.")
+
+
 def config_from_args(
     args: argparse.Namespace, overrides: Mapping[str, str] | None = None
 ) -> CfgNode:

@@ -1,10 +1,6 @@
 """The loop of every run, its hooks, and the starting of processes."""
 
-from fpnas.engine.defaults import (
-    RUN_FILES,
-    check_setup,
-    default_setup,
-)
+from fpnas.engine.defaults import check_setup, default_setup
 from fpnas.engine.hooks import (
     BestCheckpointHook,
     CheckpointHook,
@@ -16,10 +12,10 @@ from fpnas.engine.hooks import (
 )
 from fpnas.engine.interrupt import Interrupted, InterruptHook
 from fpnas.engine.launch import launch
+from fpnas.engine.run_folder import Run, begin_run, has_checkpoint
 from fpnas.engine.train_loop import HookBase, TrainerBase
 
 __all__ = [
-    "RUN_FILES",
     "BestCheckpointHook",
     "CheckpointHook",
     "EvalHook",
@@ -29,9 +25,12 @@ __all__ = [
     "IterationTimer",
     "LRSchedulerHook",
     "PeriodicWriter",
+    "Run",
     "TrainerBase",
+    "begin_run",
     "check_finite",
     "check_setup",
     "default_setup",
+    "has_checkpoint",
     "launch",
 ]

@@ -19,6 +19,7 @@ from fvcore.common.param_scheduler import ParamScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fpnas.config import CfgNode
 from fpnas.engine.train_loop import HookBase
 from fpnas.errors import ConfigError, DivergedError
 from fpnas.utils import comm
@@ -167,11 +168,9 @@ class CheckpointHook(HookBase):
     """
 
     def __init__(self, checkpointer: Checkpointer, period: int, keep: int = 2) -> None:
-        if keep < 2:
-            raise ConfigError(f"CHECKPOINT.KEEP must be at least 2, found {keep}.")
         self._checkpointer = checkpointer
+        self._keep = _checked_keep(keep)
         self._period = _checked_period(period, "CHECKPOINT.PERIOD")
-        self._keep = keep
         self._saved = (-1, Path())  # finished steps and file of the last save
 
     def before_train(self) -> None:
@@ -266,6 +265,19 @@ class BestCheckpointHook(HookBase):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on comparing with the best value of the interrupted run."""
         self.best, self.best_iteration = state["best"], state["iteration"]
+
+
+def check_hooks_config(cfg: CfgNode) -> None:
+    """Raise ConfigError for a period, or a number of checkpoints, that the hooks would refuse."""
+    for section in ("TEST", "CHECKPOINT", "LOG"):
+        _checked_period(cfg[section].PERIOD, f"{section}.PERIOD")
+    _checked_keep(cfg.CHECKPOINT.KEEP)
+
+
+def _checked_keep(keep: int) -> int:
+    if keep < 2:
+        raise ConfigError(f"CHECKPOINT.KEEP must be at least 2, found {keep}.")
+    return keep
 
 
 def _checked_period(period: int, key: str) -> int:

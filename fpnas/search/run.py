@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.data import (
-    TestLoader,
-    TrainLoader,
-    cache_images,
-    find_dataset,
+    fingerprint,
     preprocessing,
-    stratified_split,
 )
 from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
-    RUN_FILES,
     CheckpointHook,
     EvalHook,
     HookBase,
@@ -32,38 +24,32 @@ from fpnas.engine import (
     IterationTimer,
     LRSchedulerHook,
     PeriodicWriter,
-    check_setup,
+    begin_run,
     default_setup,
+    has_checkpoint,
 )
-from fpnas.evaluation import evaluate
-from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
+from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.report import write_search_report
 from fpnas.search.costs import (
-    Budget,
-    build_budgets,
-    check_budgets,
     log_budgets,
-    short_target,
     unit_of,
 )
 from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
 from fpnas.search.options import (
     FIRST_DISTRIBUTION,
-    check_halves,
-    check_search_config,
     warn_of_late_joint_epoch,
 )
 from fpnas.search.result import SearchResult
-from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.search.setup import SearchPlan, SearchSetup
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.search.trainer import SearchTrainer
 from fpnas.solver import SharedSGD, build_optimizer, build_schedule
-from fpnas.spaces import NetworkSpace, build_space
+from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer, atomic_write
+from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights
 from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
 
 logger = logging.getLogger(__name__)
@@ -71,7 +57,9 @@ logger = logging.getLogger(__name__)
 _SHOWN_SCALARS = ("entropy", "num_samples", "expected_cost", "mode_cost")
 
 
-def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
+def run_search(
+    cfg: CfgNode, resume: bool = False, allow_changes: bool = False
+) -> list[SearchResult]:
     """Search as ``cfg`` says and return what was found, a result for each target.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json (a line for each step), checkpoints
@@ -84,20 +72,30 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
 
     Args:
         cfg: the config; SEARCH, SOLVER and DATA are read.
-        resume: go on from the last checkpoint in OUTPUT_DIR.
+        resume: go on from the last checkpoint in OUTPUT_DIR. ResumeError if it is of another
+            config or of other images.
+        allow_changes: go on all the same; the log lists what differs.
     """
-    setup = SearchSetup.from_cfg(cfg)
+    plan = SearchPlan.from_cfg(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-    trainer = _TRAINERS[cfg.SEARCH.METHOD](setup)
+    supernet = _build_supernet(plan)
+    if cfg.MODEL.WEIGHTS and not has_checkpoint(cfg, resume):
+        load_weights(supernet, cfg.MODEL.WEIGHTS)
+    run = begin_run(
+        cfg,
+        "search",
+        lambda: fingerprint(cfg.DATA.ROOT, train=plan.images),
+        resume=resume,
+        allow_changes=allow_changes,
+    )
+    setup = plan.decoded()
+    trainer = _TRAINERS[cfg.SEARCH.METHOD](setup, supernet)
     checkpointer = Checkpointer(
-        trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), trainer=trainer
+        trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
     )
     trainer.register_hooks(_build_hooks(setup, trainer, checkpointer))
-    resume = resume and Path(cfg.OUTPUT_DIR).is_dir()
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    if not resume:
-        checkpointer.set_aside_earlier_run(RUN_FILES)
-    default_setup(cfg, argparse.Namespace(resume=resume))
+    checkpointer.resume_or_load("", resume=resume)
+    default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
     log_budgets(cfg, setup.budgets)
     warn_of_late_joint_epoch(cfg)
     trainer.train(trainer.steps_done, setup.max_iter)
@@ -114,96 +112,19 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     return results
 
 
-@dataclass(frozen=True)
-class SearchSetup:
-    """What a search needs from its config and its data; making it writes nothing."""
-
-    cfg: CfgNode
-    budgets: tuple[Budget, ...]
-    num_classes: int
-    sampling: Sampling
-    train_loader: TrainLoader
-    val_loader: TrainLoader
-    val_images: TestLoader
-    max_iter: int
-
-    @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> SearchSetup:
-        """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
-        check_search_config(cfg)
-        check_budgets(cfg)
-        space, sampling = build_space(cfg), _build_sampling(cfg)
-        check_setup(cfg)
-        images = find_dataset(cfg, "train")
-        num_classes = len(images.classes)
-        budgets = build_budgets(
-            cfg, space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or num_classes)
-        )
-        images = cache_images(images, cfg)  # not before: it may take minutes
-        halves = stratified_split(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
-        train_half, val_half = (images.subset(half) for half in halves)
-        check_halves(cfg, len(train_half), len(val_half))
-        ranks = (comm.get_rank(), comm.get_world_size())
-        train_loader = TrainLoader(train_half, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *ranks)
-        return cls(
-            cfg=cfg,
-            budgets=budgets,
-            num_classes=num_classes,
-            sampling=sampling,
-            train_loader=train_loader,
-            val_loader=TrainLoader(
-                val_half, cfg, cfg.SEARCH.VAL_BATCH_SIZE, cfg.SEED + 1, *ranks, augment=False
-            ),
-            val_images=TestLoader(val_half, cfg, cfg.TEST.BATCH_SIZE, *ranks),
-            max_iter=cfg.SOLVER.EPOCHS * len(train_loader),
-        )
-
-    @property
-    def space(self) -> NetworkSpace:
-        """What is searched; costs are counted as for the first budget."""
-        return self.budgets[0].space
-
-    def iterations(self, epochs: float) -> int:
-        """Steps in so many epochs."""
-        return round(epochs * len(self.train_loader))
-
-    def score(self, supernet: SuperNet, choices: Tensor) -> dict[str, float]:
-        """Accuracy on the whole validation half, with the supernet's weights."""
-        network = self.network(supernet, choices)
-        scores = evaluate(network, self.val_images, next(network.parameters()).device)
-        return {f"mode_{name}": value for name, value in scores.items()}
-
-    def network(self, supernet: SuperNet, choices: Tensor) -> SearchedNet:
-        """With the supernet's weights, and BatchNorm statistics of its own."""
-        network = supernet.extract(choices)
-        device = next(network.parameters()).device
-        batches = itertools.islice(self.train_loader.iterate(), self.cfg.SEARCH.BN_BATCHES)
-        recalibrate_bn(network, (images.to(device) for images, _ in batches))
-        return network
-
-    def folder(self, target: float) -> Path:
-        """Where the result for ``target`` is written."""
-        output_dir = Path(self.cfg.OUTPUT_DIR)
-        return output_dir if len(self.budgets) == 1 else output_dir / f"target-{self.short(target)}"
-
-    def short(self, target: float) -> str:
-        """``target`` in names of files and architectures."""
-        return short_target(self.cfg.SEARCH.COST, target)
-
-
-def _build_sampling(cfg: CfgNode) -> Sampling:
-    if cfg.SEARCH.SAMPLING == "fixed":
-        return FixedSampling(cfg.SEARCH.NUM_SAMPLES)
-    return AdaptiveSampling(cfg.SEARCH.LAMBDA)
-
-
-def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
-    cfg = setup.cfg
-    supernet = SuperNet(
-        setup.space, setup.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
+def _build_supernet(plan: SearchPlan) -> SuperNet:
+    cfg = plan.cfg
+    kind = {"probabilistic": SuperNet, "differentiable": MaskedSuperNet}[cfg.SEARCH.METHOD]
+    supernet = kind(
+        plan.space, plan.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
     ).to(comm.get_device())
     if cfg.SOLVER.CHANNELS_LAST:
         supernet = supernet.to(memory_format=torch.channels_last)
+    return supernet
+
+
+def _probabilistic_trainer(setup: SearchSetup, supernet: SuperNet) -> SearchTrainer:
+    cfg = setup.cfg
     searchers = [
         ArchitectureSearcher(
             budget.space,
@@ -236,14 +157,8 @@ def _probabilistic_trainer(setup: SearchSetup) -> SearchTrainer:
     )
 
 
-def _differentiable_trainer(setup: SearchSetup) -> DifferentiableTrainer:
+def _differentiable_trainer(setup: SearchSetup, supernet: SuperNet) -> DifferentiableTrainer:
     cfg = setup.cfg
-    supernet = MaskedSuperNet(
-        setup.space, setup.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
-    )
-    supernet = supernet.to(comm.get_device())
-    if cfg.SOLVER.CHANNELS_LAST:
-        supernet = supernet.to(memory_format=torch.channels_last)
     searchers = [
         RelaxedSearcher(
             budget.space,
@@ -272,7 +187,7 @@ def _differentiable_trainer(setup: SearchSetup) -> DifferentiableTrainer:
 
 
 # SEARCH.METHOD -> its trainer
-_TRAINERS: dict[str, Callable[[SearchSetup], SupernetTrainer]] = {
+_TRAINERS: dict[str, Callable[[SearchSetup, SuperNet], SupernetTrainer]] = {
     "probabilistic": _probabilistic_trainer,
     "differentiable": _differentiable_trainer,
 }

@@ -14,7 +14,7 @@ from fpnas.archs import Architecture
 from fpnas.data import Preprocessing
 from fpnas.errors import CheckpointError
 from fpnas.modeling import SearchedNet
-from fpnas.utils.checkpoint import Checkpointer, copy_weights, read_checkpoint
+from fpnas.utils.checkpoint import Checkpointer, RunTag, copy_weights, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +97,10 @@ class TrainingCheckpointer(Checkpointer):
         description: Description,
         *,
         config: str = "",
+        run: RunTag | None = None,
         **checkpointables: Any,
     ) -> None:
-        super().__init__(model, save_dir, config=config, **checkpointables)
+        super().__init__(model, save_dir, config=config, run=run, **checkpointables)
         self._description = description
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:

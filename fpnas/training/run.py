@@ -20,11 +20,19 @@ from fpnas.data import (
     TrainLoader,
     cache_images,
     find_dataset,
+    fingerprint,
     match_classes,
     preprocessing,
 )
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import RUN_FILES, BestCheckpointHook, check_setup, default_setup
+from fpnas.engine import (
+    BestCheckpointHook,
+    Run,
+    begin_run,
+    check_setup,
+    default_setup,
+    has_checkpoint,
+)
 from fpnas.errors import ConfigError
 from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
@@ -49,7 +57,7 @@ _TEST = "test_"
 _SHOWN_SCALARS = ("train_top1", f"{_TEST}top1")
 
 
-def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
+def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False) -> dict[str, Any]:
     """Train ``cfg.MODEL`` as ``cfg.SOLVER`` says and return the figures of its last evaluation.
 
     MODEL.WEIGHTS of another number of classes start it with a fresh classifier, and the log lists
@@ -63,7 +71,9 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
 
     Args:
         cfg: the config; MODEL, DATA, SOLVER, TEST, CHECKPOINT and LOG are read.
-        resume: go on from the last checkpoint in OUTPUT_DIR.
+        resume: go on from the last checkpoint in OUTPUT_DIR. ResumeError if it is of another
+            config or of other images.
+        allow_changes: go on all the same; the log lists what differs.
 
     Returns:
         "top1", "top5" (percent; "top5" from five classes on) and "loss" on the test images after
@@ -72,12 +82,10 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
 
     Raises a UserError on wrong input, before anything is written.
     """
-    run = _Training.from_cfg(cfg, resume)
-    resume = resume and Path(cfg.OUTPUT_DIR).is_dir()
+    run = _Training.from_cfg(cfg, resume, allow_changes)
     run.checkpointer.resume_or_load("", resume=resume)
-    if not resume:
-        run.checkpointer.set_aside_earlier_run(RUN_FILES)
-    default_setup(cfg, argparse.Namespace(resume=resume))
+    args = argparse.Namespace(resume=resume, allow_changes=allow_changes)
+    default_setup(run.cfg, args, run.run)
     for note in run.notes:  # not before: now they reach log.txt
         logger.warning(note)
     if comm.is_main_process():
@@ -124,9 +132,10 @@ def run_evaluation(cfg: CfgNode, classes: Sequence[str] = ()) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Training:
-    """All parts of a training. Making them writes nothing."""
+    """All parts of a training. Making them takes OUTPUT_DIR, before images are decoded."""
 
     cfg: CfgNode
+    run: Run
     description: Description
     trainer: ClassificationTrainer
     checkpointer: TrainingCheckpointer
@@ -135,7 +144,7 @@ class _Training:
     notes: list[str]  # on the weights that it starts from
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode, resume: bool) -> _Training:
+    def from_cfg(cls, cfg: CfgNode, resume: bool, allow_changes: bool) -> _Training:
         check_solver_config(cfg)
         check_setup(cfg)
         train_set, test_set = find_dataset(cfg, "train"), find_dataset(cfg, "test")
@@ -146,13 +155,27 @@ class _Training:
             )
         model, notes = _initial_model(cfg, len(train_set.classes), resume)
         teacher = build_teacher(cfg, model.arch.num_classes)
+        # What these two refuse shall be said before anything is written.
+        _train_loader(train_set, cfg), _test_loader(test_set, cfg)
+        run = begin_run(
+            cfg,
+            "training",
+            lambda: fingerprint(cfg.DATA.ROOT, train=train_set, test=test_set),
+            resume=resume,
+            allow_changes=allow_changes,
+        )
         # From here on it may take minutes.
         train_set, test_set = cache_images(train_set, cfg), cache_images(test_set, cfg)
-        loader = TrainLoader(train_set, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *_ranks())
+        loader = _train_loader(train_set, cfg)
         trainer = _build_trainer(cfg, model, teacher, loader)
         description = Description(model.arch, preprocessing(cfg), train_set.classes)
         checkpointer = TrainingCheckpointer(
-            trainer.evaluated, cfg.OUTPUT_DIR, description, config=cfg.dump(), trainer=trainer
+            trainer.evaluated,
+            cfg.OUTPUT_DIR,
+            description,
+            config=cfg.dump(),
+            run=run.tag,
+            trainer=trainer,
         )
         best = BestCheckpointHook(checkpointer, f"{_TEST}top1")
         test_loader = _test_loader(test_set, cfg)
@@ -165,7 +188,7 @@ class _Training:
             standard_hooks(cfg, trainer, checkpointer, len(loader), test, best, _SHOWN_SCALARS)
         )
         max_iter = cfg.SOLVER.EPOCHS * len(loader)
-        return cls(cfg, description, trainer, checkpointer, best, max_iter, notes)
+        return cls(cfg, run, description, trainer, checkpointer, best, max_iter, notes)
 
     def result(self) -> dict[str, Any]:
         """The figures of the evaluation that followed the last step."""
@@ -189,8 +212,7 @@ def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[Search
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
         model = fresh_classifier(_with_num_classes(cfg, num_classes))
-    resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
-    if resumes or not cfg.MODEL.WEIGHTS:
+    if has_checkpoint(cfg, resume) or not cfg.MODEL.WEIGHTS:
         return model, []  # a checkpoint has them, and the file may be gone by now
     notes = load_pretrained(model, cfg.MODEL.WEIGHTS, new_classes=True)
     return model, notes + normalisation_notes(cfg)
@@ -261,6 +283,10 @@ def _load_for_evaluation(cfg: CfgNode, images: ImageSet) -> SearchedNet:
             preprocessing(cfg), path, "this evaluation has the config's"
         )
     return model
+
+
+def _train_loader(images: ImageSet, cfg: CfgNode) -> TrainLoader:
+    return TrainLoader(images, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *_ranks())
 
 
 def _test_loader(images: ImageSet, cfg: CfgNode) -> TestLoader:

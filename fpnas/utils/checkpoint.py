@@ -8,13 +8,13 @@ is always complete. Files hold tensors and plain Python values only and are read
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
 import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from fpnas.errors import CheckpointError
 from fpnas.utils import comm
+from fpnas.utils.earlier_run import files_of_run, free_name, move_into
 from fpnas.utils.file_io import local_path
 
 _TEMPORARY_SUFFIX = ".fpnas-tmp"
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
-_CHECKPOINTS = re.compile(r"model_(\d{7,}|final|best)\.pth|last_checkpoint")
 _KEYS_SHOWN = 3
 # BatchNorm's counter of batches, which nothing reads; a frozen BatchNorm has none.
 _COUNTER = ".num_batches_tracked"
@@ -38,6 +38,23 @@ _COUNTER = ".num_batches_tracked"
 
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint file that cannot be read: cut off, altered, or no checkpoint at all."""
+
+
+class ForeignCheckpointError(CheckpointError):
+    """A checkpoint of another run than the one that was to go on from it."""
+
+
+@dataclass(frozen=True)
+class RunTag:
+    """Which checkpoints are a run's own.
+
+    Attributes:
+        id: stands in each of them.
+        takes_unmarked: those without an id are, too: the run is older than ids.
+    """
+
+    id: str
+    takes_unmarked: bool = False
 
 
 @contextlib.contextmanager
@@ -196,6 +213,7 @@ class Checkpointer(_Checkpointer):
         model: its weights are stored under "model"; DistributedDataParallel is unwrapped.
         save_dir: folder of the checkpoints, which exists.
         config: the run's config as YAML text, stored under "config" in every checkpoint.
+        run: marks every file as this run's, under "run_id"; no other run's file is loaded then.
         checkpointables: further objects with ``state_dict`` and ``load_state_dict``, such as
             ``optimizer=`` and ``trainer=``. All of them must be in a checkpoint that is resumed.
 
@@ -208,12 +226,14 @@ class Checkpointer(_Checkpointer):
         save_dir: str | Path = "",
         *,
         config: str = "",
+        run: RunTag | None = None,
         **checkpointables: Any,
     ) -> None:
         super().__init__(
             model, str(save_dir), save_to_disk=comm.is_main_process(), **checkpointables
         )
         self.config = config
+        self.run = run
         self.logger = logging.getLogger(__name__)
 
     def save(self, name: str, **extra: Any) -> None:
@@ -236,12 +256,13 @@ class Checkpointer(_Checkpointer):
         """Write ``save_dir/name.pth`` atomically, without making it the one to resume from."""
         if not self.save_to_disk:
             return
+        data = dict(data) if self.run is None else {**data, "run_id": self.run.id}
         _check_loadable(data, name)
         path = self.path(name)
         self.logger.info("Saving checkpoint to %s", path)
         try:
             with atomic_write(path) as file:
-                torch.save(dict(data), file)
+                torch.save(data, file)
         except (OSError, RuntimeError) as error:  # PyTorch wraps a full disk in a RuntimeError
             raise CheckpointError(
                 f"Cannot write '{path}': {error}. Earlier checkpoints are intact; make room, then "
@@ -263,9 +284,10 @@ class Checkpointer(_Checkpointer):
         """Load the model and the named ``checkpointables`` (by default all).
 
         Returns what else is in the file. Raises CheckpointError if the file does not exist, is
-        damaged, does not fit the model or lacks a checkpointable.
+        damaged, is of another run, does not fit the model or lacks a checkpointable.
         """
         contents = read_checkpoint(path)
+        self._check_own(contents.pop("run_id", None), path)
         names = list(self.checkpointables if checkpointables is None else checkpointables)
         lacking = [name for name in names if name not in contents]
         if lacking:
@@ -285,22 +307,30 @@ class Checkpointer(_Checkpointer):
         self.logger.info("Loaded checkpoint %s", path)
         return contents
 
+    def _check_own(self, run_id: str | None, path: str | Path) -> None:
+        own = self.run is None or run_id == self.run.id
+        if not own and not (run_id is None and self.run.takes_unmarked):
+            raise ForeignCheckpointError(
+                f"'{path}' is of another run: its id is {run_id}, this run's {self.run.id}."
+            )
+
     def resume_or_load(self, path: str | Path, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint in ``save_dir``, or start from the weights at ``path``.
 
-        If the last checkpoint is damaged, the one before it is taken, with a warning. If ``resume``
-        is False or there is no checkpoint yet, the weights at ``path`` (.pth or .safetensors) are
-        loaded, or nothing if it is empty. Returns the rest of the resumed file, else ``{}``.
+        If the last checkpoint is damaged, or of another run, the one before it is taken, with a
+        warning. If ``resume`` is False or there is no checkpoint yet, the weights at ``path`` (.pth
+        or .safetensors) are loaded, or nothing if it is empty. Returns the rest of the resumed
+        file, else ``{}``.
         """
         candidates = self.resumable_files() if resume else []
         for candidate in candidates:
             try:
                 return self.load(candidate)
-            except DamagedCheckpointError as error:
+            except (DamagedCheckpointError, ForeignCheckpointError) as error:
                 self.logger.warning("%s Trying the checkpoint before it.", error)
         if candidates:
             raise CheckpointError(
-                f"None of the checkpoints in '{self.save_dir}' can be read: "
+                f"None of the checkpoints in '{self.save_dir}' can be resumed: "
                 f"{', '.join(file.name for file in candidates)}. Start anew without --resume."
             )
         if resume:
@@ -336,27 +366,19 @@ class Checkpointer(_Checkpointer):
             if file not in kept:
                 file.unlink(missing_ok=True)
 
-    def set_aside_earlier_run(self, others: Sequence[str] = ()) -> None:
+    def set_aside_earlier_run(self) -> None:
         """Move the checkpoints of an earlier run out of the way of a new one. Collective.
 
-        They go to a new folder ``earlier-1`` (or 2, ...) in ``save_dir``. Otherwise a new run that
-        is killed early would be resumed from the old one. ``others``: shell patterns of the names
-        of what else is moved.
+        They go to a new folder ``earlier-1`` (or 2, ...) in ``save_dir``. A run that began with
+        :func:`fpnas.engine.begin_run` finds none any more.
         """
         folder = Path(self.save_dir)
         comm.synchronize()  # the others may still be reading weights here
-        if self.save_to_disk and folder.is_dir():
-            found = [
-                file
-                for file in folder.iterdir()
-                if _CHECKPOINTS.fullmatch(file.name) or any(map(file.match, others))
-            ]
+        if self.save_to_disk:
+            found = files_of_run(folder)
             if found:
-                names = (folder / f"earlier-{number}" for number in itertools.count(1))
-                aside = next(name for name in names if not name.exists())
-                aside.mkdir()
-                for file in found:
-                    file.rename(aside / file.name)
+                aside = folder / free_name(folder)
+                move_into(aside, found)
                 self.logger.warning("%s holds files of an earlier run; moved to %s", folder, aside)
         comm.synchronize()
 

@@ -12,14 +12,20 @@ import argparse
 import sys
 
 from fpnas.cli.main import guarded
-from fpnas.config.flags import add_config_arguments
+from fpnas.config.flags import (
+    add_config_arguments,
+    add_resume_arguments,
+    check_resume_arguments,
+)
 from fpnas_segmentation.config import config_from_args
 from fpnas_segmentation.run import run_training
 
 
 def run(args: argparse.Namespace) -> int:
     """Train as the flags say."""
-    run_training(config_from_args(args), resume=args.resume)
+    check_resume_arguments(args)
+    cfg = config_from_args(args)
+    run_training(cfg, resume=args.resume, allow_changes=args.allow_changes)
     return 0
 
 
@@ -28,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_resume_arguments(parser)
     add_config_arguments(parser)
     return guarded(run, parser.parse_args(argv))
 

@@ -53,18 +53,6 @@ def test_setup_writes_config_and_log_and_seeds(tmp_path, capsys):
     assert capsys.readouterr().err.count("said once") == 1
 
 
-def test_resuming_with_another_config_tells_what_changed(tmp_path, caplog):
-    default_setup(config(tmp_path), argparse.Namespace(resume=False))
-    default_setup(config(tmp_path), argparse.Namespace(resume=True))
-    assert "changed config" not in caplog.text
-    cfg = config(tmp_path)
-    cfg.SOLVER.LR = 0.375
-    default_setup(cfg, argparse.Namespace(resume=True))
-    assert "changed config" in caplog.text
-    assert "+  LR: 0.375" in caplog.text
-    assert "LR: 0.375" in (tmp_path / "config.yaml").read_text()
-
-
 def test_unusable_output_dir_and_seed(tmp_path):
     (tmp_path / "file").write_text("in the way")
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):

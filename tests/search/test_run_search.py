@@ -15,10 +15,18 @@ from fpnas.archs import Architecture
 from fpnas.config import CfgNode, find_config, get_cfg, list_configs
 from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages
 from fpnas.engine import HookBase, Interrupted
-from fpnas.errors import BudgetError, CheckpointError, ConfigError, DataError, UserError
+from fpnas.errors import (
+    BudgetError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ResumeError,
+    UserError,
+)
 from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import SearchResult, costs
 from fpnas.search import run as search_run
+from fpnas.search import setup as search_setup
 from fpnas.search.options import check_search_config
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas.training import load_trained
@@ -220,7 +228,7 @@ def test_what_needs_no_images_is_checked_before_they_are_decoded(
     def decode(images: ImageSet, cfg: CfgNode) -> None:
         raise AssertionError("Images were decoded.")
 
-    monkeypatch.setattr(search_run, "cache_images", decode)
+    monkeypatch.setattr(search_setup, "cache_images", decode)
     with pytest.raises(UserError, match=message):
         search_run.run_search(make_cfg(tmp_path / "out", **overrides))
 
@@ -251,8 +259,10 @@ def test_weights_of_another_network_leave_nothing(
 def test_resume_with_another_space_is_refused(finished: tuple[Path, SearchResult]) -> None:
     cfg = make_cfg(finished[0], SEARCH__SPACE="FP-NAS-Mini", SEARCH__TARGET=5e6)
     config = (finished[0] / "config.yaml").read_text()
-    with pytest.raises(CheckpointError, match="does not fit the model"):
+    with pytest.raises(ResumeError, match="SEARCH.SPACE: 'FP-NAS-Micro' then, 'FP-NAS-Mini' now"):
         search_run.run_search(cfg, resume=True)
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        search_run.run_search(cfg, resume=True, allow_changes=True)
     assert (finished[0] / "config.yaml").read_text() == config
 
 

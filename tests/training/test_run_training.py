@@ -15,6 +15,7 @@ from fpnas.archs import Architecture
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import TestLoader, build_dataset, preprocessing
 from fpnas.engine import launch
+from fpnas.errors import ResumeError
 from fpnas.evaluation import evaluate
 from fpnas.training import ClassificationTrainer, load_trained, run_evaluation, run_training
 from fpnas.utils.checkpoint import read_checkpoint
@@ -53,9 +54,9 @@ def killed_after(monkeypatch: pytest.MonkeyPatch):
 
 
 def final_state(cfg: CfgNode) -> dict:
-    """All that model_final.pth holds but times and the config's own text."""
+    """All that model_final.pth holds but times, the config's own text and the run's id."""
     contents = read_checkpoint(Path(cfg.OUTPUT_DIR) / "model_final.pth")
-    del contents["config"]
+    del contents["config"], contents["run_id"]
     for name in ("time", "data_time"):
         del contents["trainer"]["scalars"]["latest"][name]
     return contents
@@ -153,7 +154,12 @@ def test_a_training_resumes_with_another_rate(cfg, tmp_path, killed_after):
     killed_after(6)
     with pytest.raises(Killed):
         run_training(cfg)
-    run_training(with_keys(cfg, **slower), resume=True)
+    with pytest.raises(ResumeError, match=r"SOLVER\.LR: 0\.05 then, 0\.0005 now"):
+        run_training(with_keys(cfg, **slower), resume=True)
+    run_training(with_keys(cfg, **slower), resume=True, allow_changes=True)
+    run_training(with_keys(cfg, **slower), resume=True)  # these are its own by now
+    log = (Path(cfg.OUTPUT_DIR) / "log.txt").read_text()
+    assert log.count("SOLVER.LR: 0.05 then, 0.0005 now") == 1
     rates, expected = ([line["lr"] for line in lines_of(c)] for c in (cfg, whole))
     assert rates[-1] == expected[-1] < rates[0] / 50
 

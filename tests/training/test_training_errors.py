@@ -132,7 +132,7 @@ def test_same_shapes_but_another_network(cfg, arch, tmp_path):
     other.save(tmp_path / "other.yaml")
     cfg.MODEL.ARCH = str(tmp_path / "other.yaml")
     with pytest.raises(CheckpointError, match=r"its head is .*act='swish'.*act='hswish'"):
-        run_training(cfg, resume=True)
+        run_training(cfg, resume=True, allow_changes=True)
     cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
     with pytest.raises(CheckpointError, match="another architecture than 'other'"):
         run_evaluation(cfg)
@@ -145,7 +145,7 @@ def test_a_failed_resumption_leaves_the_files_of_the_run(cfg, wider_file):
     before = {path: path.read_bytes() for path in files}
     cfg.MODEL.ARCH = str(wider_file)
     with pytest.raises(CheckpointError, match="does not fit the model"):
-        run_training(cfg, resume=True)
+        run_training(cfg, resume=True, allow_changes=True)
     assert {path: path.read_bytes() for path in files} == before
 
 
@@ -157,7 +157,7 @@ def test_resuming_on_other_classes(cfg, tmp_path, image_root):
         (tmp_path / "renamed" / split / "red").rename(tmp_path / "renamed" / split / "aaa")
     cfg.DATA.ROOT = str(tmp_path / "renamed")
     with pytest.raises(CheckpointError, match=r"other classes: black, blue.*data has aaa, black"):
-        run_training(cfg, resume=True)
+        run_training(cfg, resume=True, allow_changes=True)
 
 
 def test_averaging_that_came_after_the_checkpoint(cfg):
@@ -165,7 +165,7 @@ def test_averaging_that_came_after_the_checkpoint(cfg):
     run_training(cfg)
     cfg.SOLVER.EMA_DECAY = 0.9
     with pytest.raises(CheckpointError, match=r"SOLVER\.EMA_DECAY"):
-        run_training(cfg, resume=True)
+        run_training(cfg, resume=True, allow_changes=True)
 
 
 def test_a_training_that_diverges_keeps_its_last_good_checkpoint(cfg, monkeypatch):

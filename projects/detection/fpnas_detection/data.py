@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fpnas.data.decode import decode_image
+from fpnas.data import Fingerprint, SplitPrint
+from fpnas.data.decode import decode_image, file_size
+from fpnas.data.fingerprint import below
 
 # As torchvision's detectors want it: boxes float32 [n, 4] (x1, y1, x2, y2), px, and labels int64
 # [n] from 1; 0 is the background.
@@ -87,3 +90,24 @@ def collate(samples: list[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target]]
     """Images float32 [N, 3, S, S] and their targets."""
     images, targets = zip(*samples, strict=True)
     return torch.stack(images), list(targets)
+
+
+def fingerprint(root: str, **splits: DetectionSet) -> Fingerprint:
+    """What tells the ``splits`` by name from others: files, their sizes and annotations."""
+    classes = next(iter(splits.values())).classes
+    return Fingerprint(classes, {name: _split_print(root, data) for name, data in splits.items()})
+
+
+def _split_print(root: str, data: DetectionSet) -> SplitPrint:
+    lines = (
+        (below(root, record.file), f"{_annotation_hash(record)} {file_size(record.file)}")
+        for record in data.records
+    )
+    return SplitPrint.of(len(data), lines)
+
+
+def _annotation_hash(record: Record) -> str:
+    digest = hashlib.sha256()
+    for values in (record.boxes, record.labels, record.ignored):
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:16]

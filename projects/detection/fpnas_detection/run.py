@@ -15,16 +15,16 @@ from torch import nn
 from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import BestCheckpointHook, default_setup
+from fpnas.engine import BestCheckpointHook, begin_run, check_setup, default_setup, has_checkpoint
 from fpnas.errors import CheckpointError
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
 from fpnas.training import normalisation_notes, standard_hooks
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer, atomic_write
+from fpnas.utils.checkpoint import Checkpointer, RunTag, atomic_write
 from fpnas_detection.backbones import build_backbone
 from fpnas_detection.coco import read_coco
-from fpnas_detection.data import AugmentedSet, DetectionSet, collate
+from fpnas_detection.data import AugmentedSet, DetectionSet, collate, fingerprint
 from fpnas_detection.evaluate import evaluate
 from fpnas_detection.models import build_detector
 from fpnas_detection.trainer import DetectionTrainer
@@ -41,9 +41,11 @@ class DetectorCheckpointer(Checkpointer):
     """A Checkpointer whose every file holds the names of the classes, too."""
 
     def __init__(
-        self, trainer: DetectionTrainer, save_dir: str, config: str, classes: tuple[str, ...]
+        self, trainer: DetectionTrainer, cfg: CfgNode, run: RunTag, classes: tuple[str, ...]
     ) -> None:
-        super().__init__(trainer.evaluated, save_dir, config=config, trainer=trainer)
+        super().__init__(
+            trainer.evaluated, cfg.OUTPUT_DIR, config=cfg.dump(), run=run, trainer=trainer
+        )
         self._classes = list(classes)
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
@@ -70,7 +72,9 @@ def read_data(cfg: CfgNode, split: str, classes: tuple[str, ...]) -> DetectionSe
     return read(cfg.DATA.ROOT, split, classes)
 
 
-def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
+def run_training(
+    cfg: CfgNode, resume: bool = False, allow_changes: bool = False
+) -> dict[str, float]:
     """Train the detector of ``cfg`` and return the figures of its last evaluation.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json, checkpoints and result.yaml (what is
@@ -78,19 +82,29 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
 
     Args:
         cfg: the config, see :func:`fpnas_detection.config.get_detection_cfg`.
-        resume: go on from the last checkpoint in OUTPUT_DIR.
+        resume: go on from the last checkpoint in OUTPUT_DIR. ResumeError if it is of another
+            config or of other images.
+        allow_changes: go on all the same; the log lists what differs.
 
     Returns "map", "map50" and so on (see :func:`fpnas_detection.evaluate.coco_scores`) after the
     last step, "best_map50" and "best_iteration" of model_best.pth.
 
     Raises a UserError on wrong input, before anything is written.
     """
+    check_setup(cfg)
     keys = cfg.DETECTION
     train_set = read_data(cfg, keys.TRAIN_SPLIT, keys.CLASSES)
     val_set = read_data(cfg, keys.VAL_SPLIT, train_set.classes)
     model, notes = _initial_model(cfg, len(train_set.classes), resume)
     trainer, iters_per_epoch = _build_trainer(cfg, model, train_set)
-    checkpointer = DetectorCheckpointer(trainer, cfg.OUTPUT_DIR, cfg.dump(), train_set.classes)
+    run = begin_run(
+        cfg,
+        "detection",
+        lambda: fingerprint(cfg.DATA.ROOT, train=train_set, val=val_set),
+        resume=resume,
+        allow_changes=allow_changes,
+    )
+    checkpointer = DetectorCheckpointer(trainer, cfg, run.tag, train_set.classes)
     best = BestCheckpointHook(checkpointer, f"{_VAL}map50")
 
     def test() -> dict[str, float]:
@@ -100,8 +114,8 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     trainer.register_hooks(
         standard_hooks(cfg, trainer, checkpointer, iters_per_epoch, test, best, _SHOWN_SCALARS)
     )
-    checkpointer.resume_or_load("", resume=resume and Path(cfg.OUTPUT_DIR).is_dir())
-    default_setup(cfg, argparse.Namespace(resume=resume))
+    checkpointer.resume_or_load("", resume=resume)
+    default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
     for note in notes:  # not before: now they reach log.txt
         logger.warning(note)
     logger.info(
@@ -123,8 +137,7 @@ def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[nn.Mod
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
         backbone = build_backbone(without)
         # A resumed run has its weights from its checkpoint, and their first file may be gone.
-        resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
-        weights = "" if resumes else cfg.MODEL.WEIGHTS
+        weights = "" if has_checkpoint(cfg, resume) else cfg.MODEL.WEIGHTS
         notes = load_pretrained(backbone, weights) + normalisation_notes(cfg) if weights else []
         return build_detector(cfg, num_classes, backbone), notes
 

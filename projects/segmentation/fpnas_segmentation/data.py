@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from fpnas.config import CfgNode
-from fpnas.data.decode import IMAGE_SUFFIXES, decode_image
+from fpnas.data import Fingerprint, SplitPrint
+from fpnas.data.decode import IMAGE_SUFFIXES, decode_image, file_size
+from fpnas.data.fingerprint import below
 from fpnas.errors import DataError
 
 IGNORED = 255  # in a mask: neither trained on nor counted
@@ -79,6 +82,24 @@ def read_split(cfg: CfgNode, split: str) -> SegmentationSet:
     if missing:
         raise DataError(f"'{missing[0]}' does not exist ({len(missing)} masks are missing).")
     return SegmentationSet(tuple(images), tuple(masks), len(cfg.SEGMENTATION.CLASSES))
+
+
+def fingerprint(cfg: CfgNode, **splits: SegmentationSet) -> Fingerprint:
+    """What tells the ``splits`` by name from others: images by their sizes, masks by contents."""
+    prints = {name: _split_print(cfg.DATA.ROOT, data) for name, data in splits.items()}
+    return Fingerprint(tuple(cfg.SEGMENTATION.CLASSES), prints)
+
+
+def _split_print(root: str, data: SegmentationSet) -> SplitPrint:
+    lines = (
+        (below(root, image), f"{_file_hash(mask)} {file_size(image)}")
+        for image, mask in zip(data.images, data.masks, strict=True)
+    )
+    return SplitPrint.of(len(data), lines)
+
+
+def _file_hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 class AugmentedSet:

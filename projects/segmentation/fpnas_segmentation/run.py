@@ -13,7 +13,7 @@ import yaml
 from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import BestCheckpointHook, default_setup
+from fpnas.engine import BestCheckpointHook, begin_run, check_setup, default_setup, has_checkpoint
 from fpnas.errors import CheckpointError
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
@@ -21,7 +21,7 @@ from fpnas.training import normalisation_notes, standard_hooks
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights, read_checkpoint
 from fpnas_segmentation.config import check_config, get_segmentation_cfg
-from fpnas_segmentation.data import AugmentedSet, SegmentationSet, collate, read_split
+from fpnas_segmentation.data import AugmentedSet, SegmentationSet, collate, fingerprint, read_split
 from fpnas_segmentation.evaluate import evaluate
 from fpnas_segmentation.model import Segmenter, build_backbone
 from fpnas_segmentation.trainer import SegmentationTrainer
@@ -31,22 +31,33 @@ logger = logging.getLogger("fpnas.segmentation")
 _VAL = "val_"
 
 
-def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
+def run_training(
+    cfg: CfgNode, resume: bool = False, allow_changes: bool = False
+) -> dict[str, float]:
     """Train the segmenter of ``cfg`` and return the figures of its last evaluation.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json, checkpoints and result.yaml (what is
-    returned). A resumed run ends with the same bits as one that was never stopped.
+    returned). A resumed run ends with the same bits as one that was never stopped; ResumeError if
+    it is of another config or of other images, unless ``allow_changes``, which the log then lists.
 
     Returns what :func:`fpnas_segmentation.evaluate.iou_scores` says after the last step,
     "best_miou" and "best_iteration" of model_best.pth. Raises a UserError on wrong input, before
     anything is written.
     """
+    check_setup(cfg)
     keys = cfg.SEGMENTATION
     train_set, val_set = (read_split(cfg, split) for split in (keys.TRAIN_SPLIT, keys.VAL_SPLIT))
     model, notes = _initial_model(cfg, resume)
     trainer, iters_per_epoch = _build_trainer(cfg, model, train_set)
+    run = begin_run(
+        cfg,
+        "segmentation",
+        lambda: fingerprint(cfg, train=train_set, val=val_set),
+        resume=resume,
+        allow_changes=allow_changes,
+    )
     checkpointer = Checkpointer(
-        trainer.evaluated, cfg.OUTPUT_DIR, config=cfg.dump(), trainer=trainer
+        trainer.evaluated, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
     )
     best = BestCheckpointHook(checkpointer, f"{_VAL}miou")
 
@@ -57,8 +68,8 @@ def run_training(cfg: CfgNode, resume: bool = False) -> dict[str, float]:
     trainer.register_hooks(
         standard_hooks(cfg, trainer, checkpointer, iters_per_epoch, test, best, [f"{_VAL}miou"])
     )
-    checkpointer.resume_or_load("", resume=resume and Path(cfg.OUTPUT_DIR).is_dir())
-    default_setup(cfg, argparse.Namespace(resume=resume))
+    checkpointer.resume_or_load("", resume=resume)
+    default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
     for note in notes:  # not before: now they reach log.txt
         logger.warning(note)
     logger.info("%d training and %d validation images", len(train_set), len(val_set))
@@ -80,8 +91,7 @@ def _initial_model(cfg: CfgNode, resume: bool) -> tuple[Segmenter, list[str]]:
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
         backbone = build_backbone(_without_weights(cfg))
         # A resumed run has its weights from its checkpoint, and their first file may be gone.
-        resumes = resume and (Path(cfg.OUTPUT_DIR) / "last_checkpoint").exists()
-        weights = "" if resumes else cfg.MODEL.WEIGHTS
+        weights = "" if has_checkpoint(cfg, resume) else cfg.MODEL.WEIGHTS
         notes = load_pretrained(backbone, weights) + normalisation_notes(cfg) if weights else []
         return Segmenter(cfg, backbone), notes
 
