@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,27 @@ def test_resume_with_another_space_is_refused(finished: tuple[Path, SearchResult
     with pytest.raises(CheckpointError, match="does not fit the model"):
         search_run.run_search(cfg, resume=True, allow_changes=True)
     assert (finished[0] / "config.yaml").read_text() == config
+
+
+def test_a_search_that_was_killed_while_it_decoded_is_the_one_that_is_resumed(
+    finished: tuple[Path, SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "out")
+    first = make_cfg(tmp_path / "out", SEARCH__ESTIMATOR="paper")
+    second = make_cfg(tmp_path / "out", SEARCH__ESTIMATOR="paper", SOLVER__LR=0.01)
+
+    def die(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(search_setup, "cache_images", die)
+        search_run.run_search(second)
+    assert (tmp_path / "out" / "earlier-1" / "search_result.pth").is_file()
+    with pytest.raises(ResumeError, match="SOLVER.LR: 0.01 then, 0.1 now"):
+        search_run.run_search(first, resume=True)
+    [result] = search_run.run_search(second, resume=True)
+    assert not torch.equal(result.distribution.logits, finished[1].distribution.logits)
+    assert len(read_metrics(tmp_path / "out")) == 8
 
 
 def test_rare_target_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
