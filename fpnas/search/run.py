@@ -18,6 +18,8 @@ from fpnas.data import (
     TestLoader,
     TrainLoader,
     cache_images,
+    check_several_classes,
+    describe,
     find_dataset,
     preprocessing,
     stratified_split,
@@ -52,6 +54,7 @@ from fpnas.search.options import (
     FIRST_DISTRIBUTION,
     check_halves,
     check_search_config,
+    warn_of_few_steps,
     warn_of_late_joint_epoch,
 )
 from fpnas.search.result import SearchResult
@@ -98,8 +101,14 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
     if not resume:
         checkpointer.set_aside_earlier_run(RUN_FILES)
     default_setup(cfg, argparse.Namespace(resume=resume))
+    halves = {
+        "training": setup.train_loader.image_set,
+        "validation": setup.val_loader.image_set,
+    }
+    logger.info("Data: %s", describe(cfg, **halves))
     log_budgets(cfg, setup.budgets)
     warn_of_late_joint_epoch(cfg)
+    warn_of_few_steps(cfg, setup.space, setup.max_iter - setup.iterations(cfg.SEARCH.WARMUP_EPOCHS))
     trainer.train(trainer.steps_done, setup.max_iter)
     results = [searcher.result(cfg.SEARCH.TOP_M) for searcher in trainer.searchers]
     for result, budget in zip(results, setup.budgets, strict=True):
@@ -107,6 +116,8 @@ def run_search(cfg: CfgNode, resume: bool = False) -> list[SearchResult]:
             "Found an architecture of %.4g %s (target %.4g) with %d samples",
             *(result.cost, unit_of(cfg.SEARCH.COST), result.target, result.num_samples),
         )
+        if result.note:
+            logger.warning(result.note)
         if comm.is_main_process():
             _write_result(setup, result, budget.space)
             _write_network(setup, trainer.supernet, result)
@@ -135,6 +146,7 @@ class SearchSetup:
         space, sampling = build_space(cfg), _build_sampling(cfg)
         check_setup(cfg)
         images = find_dataset(cfg, "train")
+        check_several_classes(images, cfg)
         num_classes = len(images.classes)
         budgets = build_budgets(
             cfg, space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or num_classes)
