@@ -4,6 +4,10 @@ MODEL.ARCH is a registered name or the architecture.yaml that a search wrote. Ch
 and a report go to OUTPUT_DIR. An interrupted training goes on with --resume.
 
   fpnas train --config-file quick/train.yaml MODEL.ARCH out/search/architecture.yaml
+  fpnas train --model efficientnet_lite0 DATA.ROOT photos
+
+--model fine-tunes a published network ('fpnas zoo list --pretrained'): its architecture, weights
+and preprocessing, with the recipe quick/finetune.yaml unless --config-file names another.
 """
 
 from __future__ import annotations
@@ -12,18 +16,23 @@ import argparse
 
 from fpnas.cli.final_weights import check_weights_are_final
 from fpnas.cli.launching import launch_run
-from fpnas.config import CfgNode
+from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.config.flags import (
     add_config_arguments,
     add_launch_arguments,
     add_resume_arguments,
+    check_overrides,
     check_resume_arguments,
     config_from_args,
 )
+from fpnas.errors import UserError
+
+_FINE_TUNING = "quick/finetune.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """detectron2's flags."""
+    parser.add_argument("--model", metavar="NAME", help="published network to start from")
     add_resume_arguments(parser)
     parser.add_argument(
         "--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS, as 'fpnas eval' does"
@@ -35,11 +44,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train (or evaluate) in as many processes as asked for."""
     check_resume_arguments(args)
-    cfg = config_from_args(args)
+    cfg = _config(args)
     if args.eval_only:
         check_weights_are_final(args, cfg)
     launch_run(run_worker, cfg, args)
     return 0
+
+
+def _config(args: argparse.Namespace) -> CfgNode:
+    """The frozen config: of the file, what ``--model`` brings, KEY VALUE."""
+    if args.model is None:
+        return config_from_args(args)
+    if args.eval_only:
+        raise UserError("--model is what a training starts from; 'fpnas eval --model' evaluates.")
+    from fpnas.model_zoo.names import get_record
+    from fpnas.model_zoo.zoo import start_from
+
+    check_overrides(args.opts)
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config(args.config_file or _FINE_TUNING))
+    start_from(cfg, get_record(args.model))
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    return cfg
 
 
 def run_worker(cfg: CfgNode, args: argparse.Namespace) -> None:

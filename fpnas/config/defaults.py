@@ -90,22 +90,29 @@ _C.DATA.AUGMENT.HFLIP = 0.5
 # Policy from torchvision: "" (none), "autoaugment-imagenet", "autoaugment-cifar10", "randaugment",
 # "trivialaugment".
 _C.DATA.AUGMENT.POLICY = ""
+# Largest change of brightness, contrast and saturation, share of what they are, 0 to 1.
+_C.DATA.AUGMENT.COLOR = 0.0
 # Probability of erasing a random rectangle.
 _C.DATA.AUGMENT.ERASE = 0.0
 
 # --------------------------------------------------------------------------------------------------
-# Optimisation of the model weights omega. A search refuses LABEL_SMOOTHING, EMA_DECAY, COMPILE and
-# DISTILL, which it does not use.
+# Optimisation of the model weights omega. A search refuses BODY_LR, LABEL_SMOOTHING, EMA_DECAY,
+# COMPILE and DISTILL, which it does not use.
 _C.SOLVER = CN()
 # Passes over the training images (in a search: over its training half), warm-up included.
+# 0, in the training of a classifier: as many as fine-tuning on so many images needs.
 _C.SOLVER.EPOCHS = 30
-# Images a step, over all processes.
+# Images a step, over all processes. 0, in the training of a classifier: as suits fine-tuning on so
+# many images; LR is then meant for 32 images and changes in proportion.
 _C.SOLVER.BATCH_SIZE = 128
 # "sgd", "rmsprop" (eps 0.0316 and alpha 0.9, as in torchvision's recipe) or "adamw".
 # A search knows "sgd" only: it steps just the weights that its samples touched.
 _C.SOLVER.OPTIMIZER = "sgd"
 # Learning rate at the start of the schedule, for BATCH_SIZE images a step.
 _C.SOLVER.LR = 0.1
+# Learning rate of all but the head's last layer in the training of a classifier, share of LR. Below
+# 1 it spares pretrained weights while a fresh classifier learns.
+_C.SOLVER.BODY_LR = 1.0
 _C.SOLVER.MOMENTUM = 0.9
 _C.SOLVER.NESTEROV = False
 _C.SOLVER.WEIGHT_DECAY = 4e-5

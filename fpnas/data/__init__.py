@@ -1,6 +1,13 @@
 """Data: labelled images by name, seeded splits, augmentation and loaders."""
 
-from fpnas.data.build import DATASET_REGISTRY, build_dataset, find_dataset
+from fpnas.data.build import (
+    DATASET_REGISTRY,
+    build_dataset,
+    check_several_classes,
+    describe,
+    find_dataset,
+    find_splits,
+)
 from fpnas.data.cache import cache_images
 from fpnas.data.fingerprint import Fingerprint, SplitPrint, fingerprint
 from fpnas.data.image_set import ImageFiles, ImageSet, TensorImages
@@ -21,8 +28,11 @@ __all__ = [
     "TrainLoader",
     "build_dataset",
     "cache_images",
+    "check_several_classes",
     "choose_classes",
+    "describe",
     "find_dataset",
+    "find_splits",
     "fingerprint",
     "match_classes",
     "preprocessing",

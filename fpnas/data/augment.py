@@ -1,7 +1,7 @@
 """Augmentation of training images: of one image by torchvision, of a batch in memory at once.
 
-Both make the same random choices in distribution: crop, horizontal flip, policy, normalisation,
-erasing, in this order. They draw from different generators, so the pixels differ.
+Both make the same random choices in distribution: crop, horizontal flip, policy, colour,
+normalisation, erasing, in this order. They draw from different generators, so the pixels differ.
 """
 
 from __future__ import annotations
@@ -35,12 +35,19 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     hflip: float = 0.0
     policy: str = ""
+    color: float = 0.0
     erase: float = 0.0
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> Augmentation:
         node = cfg.DATA.AUGMENT
-        return cls(node.CROP, node.PAD, tuple(node.SCALE), node.HFLIP, node.POLICY, node.ERASE)
+        crop = node.CROP, node.PAD, tuple(node.SCALE)
+        return cls(*crop, node.HFLIP, node.POLICY, node.COLOR, node.ERASE)
+
+    @property
+    def needs_single_images(self) -> bool:
+        """Whether some of it works image by image only."""
+        return bool(self.policy or self.color)
 
 
 def image_transform(
@@ -61,6 +68,8 @@ def image_transform(
         steps.append(v2.RandomHorizontalFlip(augmentation.hflip))
     if augmentation.policy:
         steps.append(_policy(augmentation.policy, preprocessing))
+    if augmentation.color:
+        steps.append(v2.ColorJitter(*[augmentation.color] * 3))
     steps.append(preprocessing.normalize)
     if augmentation.erase:
         steps.append(v2.RandomErasing(augmentation.erase, ERASE_SCALE, ERASE_RATIO))
@@ -78,14 +87,14 @@ def _policy(name: str, preprocessing: Preprocessing) -> v2.Transform:
 
 
 class BatchTransform:
-    """Augments and normalises a batch of equally large images, without a policy.
+    """Augments and normalises a batch of equally large images, without policy and colour.
 
     All choices come from the generator that the call gets; torch's global state is not touched.
     """
 
     def __init__(self, augmentation: Augmentation, preprocessing: Preprocessing) -> None:
-        if augmentation.policy:
-            raise ValueError("Policies work image by image: use image_transform.")
+        if augmentation.needs_single_images:
+            raise ValueError("Policies and colour work image by image: use image_transform.")
         self.augmentation = augmentation
         self.preprocessing = preprocessing
 

@@ -9,7 +9,7 @@ from fpnas.data.image_folder import image_folder
 from fpnas.data.image_set import ImageSet
 from fpnas.data.options import check_data_config
 from fpnas.data.split import choose_classes
-from fpnas.errors import DataError
+from fpnas.errors import ConfigError, DataError
 from fpnas.utils.registry import Registry
 
 SPLITS = ("train", "test")
@@ -50,6 +50,44 @@ def build_dataset(cfg: CfgNode, split: str) -> ImageSet:
     DATA.CACHE says. Raises as these two.
     """
     return cache_images(find_dataset(cfg, split), cfg)
+
+
+def find_splits(cfg: CfgNode) -> tuple[ImageSet, ImageSet]:
+    """The training and the test images, as :func:`find_dataset` finds them.
+
+    Raises ConfigError, too, if their classes differ or if there is only one.
+    """
+    train_set, test_set = find_dataset(cfg, "train"), find_dataset(cfg, "test")
+    if train_set.classes != test_set.classes:
+        raise ConfigError(
+            f"The training images of '{cfg.DATA.NAME}' have {len(train_set.classes)} classes, its "
+            f"test images {len(test_set.classes)}, or others."
+        )
+    check_several_classes(train_set, cfg)
+    return train_set, test_set
+
+
+def check_several_classes(images: ImageSet, cfg: CfgNode) -> None:
+    """Raise DataError if there is nothing to tell apart."""
+    if len(images.classes) < 2:
+        where = f" in {cfg.DATA.ROOT}" if cfg.DATA.ROOT else ""
+        raise DataError(
+            f"The data set '{cfg.DATA.NAME}'{where} has one class, "
+            f"{', '.join(images.classes)}; a classifier needs at least two. For a folder of images "
+            "that is one folder a class, such as train/cat and train/dog."
+        )
+
+
+def describe(cfg: CfgNode, **images: ImageSet) -> str:
+    """For the log: name and folder of the data set, its classes, and how many ``images`` of what.
+
+    >>> describe(cfg, training=train_set, test=test_set)
+    'image_folder photos: 81 classes, 2,936 training and 2,485 test images'
+    """
+    name = f"{cfg.DATA.NAME} {cfg.DATA.ROOT}".strip()
+    counts = " and ".join(f"{len(part):,} {kind}" for kind, part in images.items())
+    classes = len(next(iter(images.values())).classes)
+    return f"{name}: {classes:,} classes, {counts} images"
 
 
 def find_dataset(cfg: CfgNode, split: str) -> ImageSet:

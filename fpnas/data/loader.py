@@ -27,7 +27,8 @@ class TrainLoader:
     several ranks together see exactly the batches of one. torch's global generator is not used.
 
     Images held in memory are augmented in whole batches by one background thread, all others (and
-    all with a policy such as AutoAugment) image by image by DATA.NUM_WORKERS processes.
+    all with a policy such as AutoAugment or with colour) image by image by DATA.NUM_WORKERS
+    processes.
 
     Args:
         image_set: the training images.
@@ -92,7 +93,7 @@ class TrainLoader:
         Raises DataError, which names the file, when an image turns out to be unreadable; with
         DATA.SKIP_CORRUPT the next readable image takes its place.
         """
-        if self.image_set.in_memory and not self._augmentation.policy:
+        if self.image_set.in_memory and not self._augmentation.needs_single_images:
             return prefetch(self._make_batches(start_iteration))
         return self._stream_batches(start_iteration)
 

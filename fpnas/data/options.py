@@ -32,6 +32,7 @@ def check_data_config(cfg: CfgNode) -> None:
     check_value("DATA.STD", data.STD, positive, "3 numbers above 0")
     check_value("DATA.AUGMENT.PAD", augment.PAD, augment.PAD >= 0, "at least 0")
     check_value("DATA.AUGMENT.HFLIP", augment.HFLIP, 0 <= augment.HFLIP <= 1, "0 to 1")
+    check_value("DATA.AUGMENT.COLOR", augment.COLOR, 0 <= augment.COLOR <= 1, "0 to 1")
     check_value("DATA.AUGMENT.ERASE", augment.ERASE, 0 <= augment.ERASE <= 1, "0 to 1")
     ordered = _numbers(augment.SCALE, 2) and 0 < augment.SCALE[0] <= augment.SCALE[1] <= 1
     check_value(

@@ -114,10 +114,15 @@ def get_config(name: str) -> CfgNode:
         cfg.DATA.NAME = "image_folder"
     else:
         cfg.merge_from_file(find_config(found.record.recipe))
-    cfg.MODEL.ARCH, cfg.MODEL.WEIGHTS = found.record.architecture, f"zoo://{name}"
+    start_from(cfg, found.record)
     cfg.MODEL.NUM_CLASSES = found.arch.num_classes
-    set_preprocessing(cfg, found.record.preprocessing)
     return cfg
+
+
+def start_from(cfg: CfgNode, record: ZooRecord) -> None:
+    """Set MODEL.ARCH, MODEL.WEIGHTS ("zoo://name") and the DATA keys of the preprocessing."""
+    cfg.MODEL.ARCH, cfg.MODEL.WEIGHTS = record.architecture, f"zoo://{record.name}"
+    set_preprocessing(cfg, record.preprocessing)
 
 
 def get_config_file(name: str) -> Path:

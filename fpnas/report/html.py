@@ -48,6 +48,11 @@ def tiles(items: Sequence[Tile]) -> str:
     return f'<div class="tiles">{"".join(parts)}</div>'
 
 
+def notice(text: str) -> str:
+    """A warning that nobody overlooks."""
+    return f'<p class="notice">{escape(text)}</p>'
+
+
 def section(title: str, *parts: str, note: str = "") -> str:
     """A part of the page under a heading; ``parts`` are HTML, ``note`` is text."""
     lead = f'<p class="lead">{escape(note)}</p>' if note else ""

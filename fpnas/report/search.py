@@ -39,7 +39,8 @@ def write_search_report(output_dir: str | Path) -> Path:
         f"{units.count(result.space.num_architectures)} architectures, "
         f"{len(result.space.groups)} groups, {len(result.space.variables)} variables"
     )
-    sections = [html.tiles(_tiles(run))]
+    sections = [html.notice(result.note)] if result.note else []
+    sections.append(html.tiles(_tiles(run)))
     if run.arch is not None:
         sections.append(
             html.section("Found architecture", html.drawing(draw_architecture(run.arch)))
@@ -115,7 +116,7 @@ def _tiles(run: _Run) -> list[Tile]:
                 f"{units.duration(metrics.seconds / metrics.num_iterations)} each",
             )
         )
-    uniform = math.log(result.space.num_architectures)
+    uniform = result.uniform_entropy
     items.append(
         Tile(
             "entropy at the end",
@@ -154,7 +155,7 @@ def _plots(run: _Run) -> list[str]:
         Line("of the mode", series("mode_cost").scaled(factor), ORANGE, "steps"),
     ]
     levels = [Level("target", target / factor)] if run.has_target else []
-    uniform = math.log(run.result.space.num_architectures)
+    uniform = run.result.uniform_entropy
     plots = [
         figures.plot(
             "Entropy of the distribution",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_unused, check_value
@@ -10,7 +11,9 @@ from fpnas.errors import DataError
 from fpnas.modeling import SHARING
 from fpnas.search.costs import COSTS
 from fpnas.search.estimator import get_estimator
+from fpnas.search.result import PRETRAINED_WAY
 from fpnas.solver import check_solver_config
+from fpnas.spaces import SearchSpace
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +23,7 @@ FIRST_DISTRIBUTION = {"joint": "joint", "factorized": "factorized", "mixed": "fa
 SAMPLING = ("adaptive", "fixed")
 # What trains a single network: other values would do nothing in a search.
 _UNUSED = (
-    *("SOLVER.LABEL_SMOOTHING", "SOLVER.EMA_DECAY", "SOLVER.COMPILE"),
+    *("SOLVER.BODY_LR", "SOLVER.LABEL_SMOOTHING", "SOLVER.EMA_DECAY", "SOLVER.COMPILE"),
     *("SOLVER.DISTILL.ARCH", "SOLVER.DISTILL.WEIGHTS"),
     *("SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),
 )
@@ -84,4 +87,22 @@ def warn_of_late_joint_epoch(cfg: CfgNode) -> None:
             "SEARCH.JOINT_EPOCH is %g, but the search has %d epochs (SOLVER.EPOCHS): its "
             "distribution stays factorised, as with SEARCH.DISTRIBUTION 'factorized'",
             *(search.JOINT_EPOCH, epochs),
+        )
+
+
+def warn_of_few_steps(cfg: CfgNode, space: SearchSpace, steps: int) -> None:
+    """Warn if so many steps after the warm-up cannot make the distribution prefer anything.
+
+    A step moves a logit by about SEARCH.ALPHA_LR at most (Adam). After n steps that all agree, the
+    most probable of m values thus has the odds exp(2 n ALPHA_LR) : (m - 1).
+    """
+    reach = 2 * cfg.SEARCH.ALPHA_LR * (steps // (len(cfg.SEARCH.TARGETS) or 1))
+    values = max(space.cardinalities)
+    odds = math.exp(min(reach, 100)) / max(values - 1, 1)
+    if odds < 1:
+        logger.warning(
+            "This search is too short to find anything: %d steps after the warm-up move the "
+            "probability of one of %d values from %.3f to %.3f at most, even if all of them agree. "
+            "Raise SOLVER.EPOCHS, lower SOLVER.BATCH_SIZE, or add images. %s",
+            *(steps, values, 1 / values, odds / (1 + odds), PRETRAINED_WAY),
         )

@@ -17,6 +17,13 @@ from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 from fpnas.utils.checkpoint import atomic_write, read_checkpoint
 
 _FORMAT = 1
+# Share of the uniform entropy above which a search has not decided anything.
+_UNDECIDED = 0.95
+#: What a user with few images should do instead.
+PRETRAINED_WAY = (
+    "On few images a pretrained network that is fine-tuned is better than a search from scratch: "
+    "fpnas train --model efficientnet_lite0 DATA.ROOT photos"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,22 @@ class SearchResult:
     def entropy(self) -> float:
         """Entropy of the final distribution, nats."""
         return float(self.distribution.entropy())
+
+    @property
+    def uniform_entropy(self) -> float:
+        """Entropy of the uniform distribution over the space, nats."""
+        return math.log(self.space.num_architectures)
+
+    @property
+    def note(self) -> str:
+        """A warning if the distribution has hardly moved, else ""."""
+        if self.entropy <= _UNDECIDED * self.uniform_entropy or not self.uniform_entropy:
+            return ""
+        return (
+            f"The search has hardly learned: {self.entropy:.2f} of {self.uniform_entropy:.2f} nats "
+            "of entropy are left, so this architecture is little better than a random one within "
+            f"the budget. It needs more steps. {PRETRAINED_WAY}"
+        )
 
     def top(self, m: int) -> tuple[Tensor, Tensor]:
         """The ``m`` most probable architectures, int64 [m, V], and their log-probabilities [m].

@@ -12,6 +12,7 @@ import torch
 
 from fpnas.config import CfgNode
 from fpnas.data import (
+    describe,
     fingerprint,
     preprocessing,
 )
@@ -38,6 +39,7 @@ from fpnas.search.costs import (
 from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
 from fpnas.search.options import (
     FIRST_DISTRIBUTION,
+    warn_of_few_steps,
     warn_of_late_joint_epoch,
 )
 from fpnas.search.result import SearchResult
@@ -96,8 +98,14 @@ def run_search(
     trainer.register_hooks(_build_hooks(setup, trainer, checkpointer))
     checkpointer.resume_or_load("", resume=resume)
     default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
+    halves = {
+        "training": setup.train_loader.image_set,
+        "validation": setup.val_loader.image_set,
+    }
+    logger.info("Data: %s", describe(cfg, **halves))
     log_budgets(cfg, setup.budgets)
     warn_of_late_joint_epoch(cfg)
+    warn_of_few_steps(cfg, setup.space, setup.max_iter - setup.iterations(cfg.SEARCH.WARMUP_EPOCHS))
     trainer.train(trainer.steps_done, setup.max_iter)
     results = [searcher.result(cfg.SEARCH.TOP_M) for searcher in trainer.searchers]
     for result, budget in zip(results, setup.budgets, strict=True):
@@ -105,6 +113,8 @@ def run_search(
             "Found an architecture of %.4g %s (target %.4g) with %d samples",
             *(result.cost, unit_of(cfg.SEARCH.COST), result.target, result.num_samples),
         )
+        if result.note:
+            logger.warning(result.note)
         if comm.is_main_process():
             _write_result(setup, result, budget.space)
             _write_network(setup, trainer.supernet, result)

@@ -14,6 +14,7 @@ from fpnas.data import (
     TestLoader,
     TrainLoader,
     cache_images,
+    check_several_classes,
     find_dataset,
     stratified_split,
 )
@@ -44,6 +45,7 @@ class SearchPlan:
         space, sampling = build_space(cfg), _build_sampling(cfg)
         check_setup(cfg)
         images = find_dataset(cfg, "train")
+        check_several_classes(images, cfg)
         space = space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or len(images.classes))
         plan = cls(cfg, build_budgets(cfg, space), sampling, images)
         plan._with(images)  # whatever it refuses shall be said before images are decoded

@@ -22,12 +22,15 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
 
     Two groups: weights, with WEIGHT_DECAY; BatchNorm parameters and biases, with
     WEIGHT_DECAY_NORM. "adamw" has decoupled decay and its own betas; MOMENTUM does not apply to it.
+    With a BODY_LR other than 1 the head's last layer, ``model.head.fc``, has groups of its own.
 
     Raises ConfigError on unusable keys.
     """
     check_solver_config(cfg)
     solver = cfg.SOLVER
     groups = parameter_groups(model, solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM)
+    if solver.BODY_LR != 1:
+        groups = _slower_body(groups, set(model.head.fc.parameters()), solver)
     if solver.OPTIMIZER == "sgd":
         return SGD(groups, lr=solver.LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
     if solver.OPTIMIZER == "rmsprop":
@@ -54,6 +57,19 @@ def parameter_groups(
         {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": weight_decay_norm},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _slower_body(
+    groups: list[dict[str, object]], classifier: set[nn.Parameter], solver: CfgNode
+) -> list[dict[str, object]]:
+    """Each group in two: the body's at BODY_LR times LR, and the classifier's."""
+    halves = []
+    for group in groups:
+        body = [parameter for parameter in group["params"] if parameter not in classifier]
+        rest = [parameter for parameter in group["params"] if parameter in classifier]
+        halves.append({**group, "params": body, "lr": solver.LR * solver.BODY_LR})
+        halves.append({**group, "params": rest})
+    return [half for half in halves if half["params"]]
 
 
 def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ def check_solver_config(cfg: CfgNode) -> None:
     _check("EPOCHS", s.EPOCHS, s.EPOCHS >= 1, "at least 1")
     _check("BATCH_SIZE", s.BATCH_SIZE, s.BATCH_SIZE >= 1, "at least 1")
     _check("LR", s.LR, s.LR > 0, "above 0")
+    _check("BODY_LR", s.BODY_LR, 0 <= s.BODY_LR <= 1, "0 to 1, a share of LR")
     _check("MOMENTUM", s.MOMENTUM, 0 <= s.MOMENTUM < 1, "0 or more, below 1")
     nesterov_works = s.OPTIMIZER == "sgd" and s.MOMENTUM > 0
     _check("NESTEROV", s.NESTEROV, nesterov_works or not s.NESTEROV, "False without SGD's momentum")

@@ -19,7 +19,9 @@ from fpnas.data import (
     TestLoader,
     TrainLoader,
     cache_images,
+    describe,
     find_dataset,
+    find_splits,
     fingerprint,
     match_classes,
     preprocessing,
@@ -44,6 +46,7 @@ from fpnas.solver import (
     check_solver_config,
 )
 from fpnas.training.artifact import Description, TrainingCheckpointer, load_trained
+from fpnas.training.fine_tuning import with_length
 from fpnas.training.normalisation import normalisation_notes
 from fpnas.training.standard_hooks import standard_hooks
 from fpnas.training.teacher import build_teacher
@@ -83,10 +86,12 @@ def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False
     Raises a UserError on wrong input, before anything is written.
     """
     run = _Training.from_cfg(cfg, resume, allow_changes)
+    cfg = run.cfg
     run.checkpointer.resume_or_load("", resume=resume)
     args = argparse.Namespace(resume=resume, allow_changes=allow_changes)
-    default_setup(run.cfg, args, run.run)
-    for note in run.notes:  # not before: now they reach log.txt
+    default_setup(cfg, args, run.run)
+    logger.info("Data: %s", run.data)  # not before: now it reaches log.txt
+    for note in run.notes:
         logger.warning(note)
     if comm.is_main_process():
         run.description.arch.save(Path(cfg.OUTPUT_DIR) / "architecture.yaml")
@@ -141,18 +146,16 @@ class _Training:
     checkpointer: TrainingCheckpointer
     best: BestCheckpointHook
     max_iter: int
+    data: str  # what the images are, for the log
     notes: list[str]  # on the weights that it starts from
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, resume: bool, allow_changes: bool) -> _Training:
-        check_solver_config(cfg)
         check_setup(cfg)
-        train_set, test_set = find_dataset(cfg, "train"), find_dataset(cfg, "test")
-        if train_set.classes != test_set.classes:
-            raise ConfigError(
-                f"The training images of '{cfg.DATA.NAME}' have {len(train_set.classes)} classes, "
-                f"its test images {len(test_set.classes)}, or others."
-            )
+        train_set, test_set = find_splits(cfg)
+        cfg = with_length(cfg, len(train_set))
+        check_solver_config(cfg)
+        data = describe(cfg, training=train_set, test=test_set)
         model, notes = _initial_model(cfg, len(train_set.classes), resume)
         teacher = build_teacher(cfg, model.arch.num_classes)
         # What these two refuse shall be said before anything is written.
@@ -188,7 +191,7 @@ class _Training:
             standard_hooks(cfg, trainer, checkpointer, len(loader), test, best, _SHOWN_SCALARS)
         )
         max_iter = cfg.SOLVER.EPOCHS * len(loader)
-        return cls(cfg, run, description, trainer, checkpointer, best, max_iter, notes)
+        return cls(cfg, run, description, trainer, checkpointer, best, max_iter, data, notes)
 
     def result(self) -> dict[str, Any]:
         """The figures of the evaluation that followed the last step."""

@@ -4,84 +4,12 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
+from colours import CLASSES, COLOURS, PREPROCESSING, colour_net, save_colour
 
-from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli import main
-from fpnas.data import Preprocessing
-from fpnas.model_zoo import Metric, ZooRecord, manifest
-from fpnas.model_zoo.cache import sha256_of
-from fpnas.modeling import SearchedNet
 from fpnas.training.artifact import Description
-
-COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
-CLASSES = ("Red", "Green", "Blue", "none of these")
-PREPROCESSING = Preprocessing(16, 1.0, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-def colour_net() -> SearchedNet:
-    """A network whose logits 0 to 2 are the mean red, green and blue, 3 is far below."""
-    arch = Architecture(
-        name="colours",
-        input_size=16,
-        stem=ConvSpec(8, kernel=1, act="relu"),
-        stages=((MBConvSpec(8, expansion=1, kernel=1),),),
-        head=HeadSpec(8, num_classes=len(CLASSES), act="relu"),
-    )
-    net = SearchedNet(arch).eval()
-    with torch.no_grad():
-        for module in net.modules():
-            if isinstance(module, torch.nn.Conv2d):
-                torch.nn.init.dirac_(module.weight, groups=module.groups)
-        net.head.fc.weight.copy_(10 * torch.eye(len(CLASSES), 8))
-        net.head.fc.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -10.0]))
-    return net
-
-
-@pytest.fixture
-def published(tmp_path, monkeypatch):
-    """colour_net in a zoo of its own."""
-    folder = tmp_path / "package" / "entries"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(manifest, "_PACKAGE", folder.parent)
-    net = colour_net()
-    net.arch.save(tmp_path / "colours.yaml")
-    weights = folder / "colours.safetensors"
-    save_file(net.state_dict(), weights)
-    record = ZooRecord(
-        name="colours",
-        architecture=str(tmp_path / "colours.yaml"),
-        dataset="colours",
-        metrics=(Metric("top1", 100.0, "three images", command="fpnas eval"),),
-        flops=net.arch.flops(),
-        params=net.arch.params,
-        preprocessing=PREPROCESSING,
-        file=weights.name,
-        size_bytes=weights.stat().st_size,
-        sha256=sha256_of(weights),
-        layout="fpnas",
-        recipe=None,
-        commit=None,
-        seed=None,
-        data_hash=None,
-        search=None,
-        licence="MIT",
-        classes=CLASSES,
-        source="made by hand",
-    )
-    (folder / "colours.yaml").write_text(record.to_yaml(), encoding="utf-8")
-
-
-def save_colour(path, name, size=(24, 20)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.broadcast_to(np.uint8(COLOURS[name]), (*size, 3))
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
-    return str(path)
 
 
 def test_names_and_probabilities(published, tmp_path, capsys):

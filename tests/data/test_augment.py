@@ -175,3 +175,14 @@ def test_policies_change_the_image(policy: str) -> None:
 def test_policies_are_refused_for_batches() -> None:
     with pytest.raises(ValueError, match="image by image"):
         BatchTransform(Augmentation(policy="randaugment"), PLAIN)
+
+
+def test_colour_changes_images_one_by_one_and_leaves_their_shape() -> None:
+    image = random_images(1)[0]
+    torch.manual_seed(0)
+    changed = image_transform(Augmentation(color=0.5), PLAIN)(image)
+    plain = image_transform(Augmentation(), PLAIN)(image)
+    assert changed.shape == plain.shape
+    assert not torch.allclose(changed, plain, atol=0.01)
+    with pytest.raises(ValueError, match="colour"):
+        BatchTransform(Augmentation(color=0.5), PLAIN)

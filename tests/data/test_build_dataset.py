@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from fpnas.config import CfgNode
-from fpnas.data import DATASET_REGISTRY, ImageSet, TensorImages, TrainLoader, build_dataset
+from fpnas.data import (
+    DATASET_REGISTRY,
+    ImageSet,
+    TensorImages,
+    TrainLoader,
+    build_dataset,
+    describe,
+    find_splits,
+)
 from fpnas.errors import ConfigError, DataError, UnknownNameError
 
 
@@ -113,3 +121,26 @@ def test_tensor_images_ignore_the_cache_mode(cfg: CfgNode, register) -> None:
     register("tensors", lambda cfg, split: images)
     cfg.DATA.NAME, cfg.DATA.CACHE = "tensors", "never"
     assert build_dataset(cfg, "train") is images
+
+
+def test_one_class_is_nothing_to_tell_apart(cfg: CfgNode, register) -> None:
+    register("even", lambda cfg, split: Stripes([0, 0], ["even"]))
+    cfg.DATA.NAME = "even"
+    with pytest.raises(DataError, match=r"'even' has one class, even; .* at least two"):
+        find_splits(cfg)
+
+
+def test_splits_of_different_classes(cfg: CfgNode, register) -> None:
+    register("other", lambda cfg, split: Stripes([0, 1], ["even", f"{split} odd"]))
+    cfg.DATA.NAME = "other"
+    with pytest.raises(ConfigError, match=r"training images of 'other' have 2 classes.*or others"):
+        find_splits(cfg)
+
+
+def test_a_data_set_is_described_for_the_log(cfg: CfgNode, register) -> None:
+    register("stripes", lambda cfg, split: Stripes(torch.arange(1200) % 2, ("even", "odd")))
+    cfg.DATA.NAME = "stripes"
+    cfg.DATA.ROOT = "here"
+    train, test = find_splits(cfg)
+    described = describe(cfg, training=train, test=test)
+    assert described == "stripes here: 2 classes, 1,200 training and 1,200 test images"

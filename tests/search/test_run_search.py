@@ -348,3 +348,28 @@ def test_latency_is_a_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.cost <= 0.5
     with pytest.raises(BudgetError, match=r"0.001 ms, less than any.*Reachable at 8 px"):
         search_run.run_search(make_cfg(tmp_path / "b", SEARCH__TARGET=0.001, **latency))
+
+
+def test_a_search_says_what_it_searches_on_and_that_it_is_too_short(tmp_path: Path):
+    [result] = search_run.run_search(make_cfg(tmp_path))
+    log = (tmp_path / "log.txt").read_text()
+    assert "Data: test_run_search: 3 classes, 24 training and 24 validation images" in log
+    too_short = "6 steps after the warm-up move the probability of one of 5 values from 0.200 to"
+    assert f"This search is too short to find anything: {too_short}" in log
+    assert "fpnas train --model efficientnet_lite0" in log
+    assert result.note.startswith("The search has hardly learned")
+    assert result.note in log
+    assert "The search has hardly learned" in (tmp_path / "report.html").read_text()
+
+
+def test_a_long_search_is_not_called_too_short(tmp_path: Path):
+    run = search_run.run_search(make_cfg(tmp_path, SEARCH__ALPHA_LR=0.9))
+    assert "too short" not in (tmp_path / "log.txt").read_text()
+    assert run[0].note == ""
+    assert "hardly" not in (tmp_path / "report.html").read_text()
+
+
+def test_one_class_cannot_be_searched_on(tmp_path: Path):
+    with pytest.raises(DataError, match="one class"):
+        search_run.run_search(make_cfg(tmp_path, DATA__NUM_RANDOM_CLASSES=1))
+    assert not any(tmp_path.iterdir())

@@ -134,3 +134,22 @@ def test_keys_that_exclude_each_other_are_refused(pairs):
     cfg.merge_from_list(pairs)
     with pytest.raises(ConfigError, match=pairs[2]):
         check_solver_config(cfg)
+
+
+def test_a_slower_body_leaves_the_classifier_its_rate():
+    cfg = get_cfg()
+    cfg.merge_from_list(["SOLVER.LR", "0.1", "SOLVER.BODY_LR", "0.2"])
+    net = nn.Module()
+    net.stem, net.head = small_net(), nn.Module()
+    net.head.fc = nn.Linear(2, 3)
+    rates = {
+        parameter: group["lr"]
+        for group in build_optimizer(cfg, net).param_groups
+        for parameter in group["params"]
+    }
+    assert len(rates) == len(list(net.parameters()))
+    assert {rates[p] for p in net.head.fc.parameters()} == {0.1}
+    assert [rates[p] for p in net.stem.parameters()] == pytest.approx([0.02] * 5)
+    groups = build_optimizer(cfg, net).param_groups
+    decays = {p: group["weight_decay"] for group in groups for p in group["params"]}
+    assert decays[net.head.fc.bias] == 0 and decays[net.head.fc.weight] > 0
