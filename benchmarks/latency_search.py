@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from units import write_json
 
 from fpnas.config import CfgNode
-from fpnas.evaluation.latency_table import LatencyTable
+from fpnas.latency import LatencyTable
 from fpnas.modeling import SuperNet, recalibrate_bn
 from fpnas.search import SearchResult
 from fpnas.search.run import run_search

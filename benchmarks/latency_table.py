@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from latency_errors import LatencyReport, error_report, kendall_tau
 from tabulate import tabulate
 
 from fpnas.errors import UserError
-from fpnas.evaluation.latency_errors import LatencyReport, error_report, kendall_tau
-from fpnas.evaluation.latency_table import LatencyTable
+from fpnas.latency import LatencyTable
 from fpnas.spaces import get_space
 
 

@@ -9,10 +9,10 @@ import torch
 
 from fpnas.data import TestLoader, TrainLoader
 from fpnas.data.seeding import derive_seed
-from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet
 from fpnas.solver import ClassificationLoss, build_ema, build_optimizer
 from fpnas.training import ClassificationTrainer
+from fpnas.training.accuracy import evaluate
 from rank_lib.loop import train
 from rank_lib.study import Candidate, Study
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from fpnas.data import Preprocessing
 from fpnas.errors import UserError
-from fpnas.evaluation.latency import benchmark
 from fpnas.export.entry import BakedNormalization
 from fpnas.export.formats import ExportFormat, get_formats
 from fpnas.export.parity import compare, run_in_batches
@@ -26,6 +25,7 @@ from fpnas.export.report import ExportReport, write_json
 from fpnas.export.rewrites import AUTO, expand_rewrites
 from fpnas.export.source import ExportSource, Runner, prepare_source
 from fpnas.utils.output_file import make_writable
+from fpnas.utils.timing import benchmark
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from fpnas.errors import UserError
-from fpnas.evaluation.latency import benchmark
 from fpnas.export import onnx
 from fpnas.export.formats import EXPORT_FORMATS, ExportFormat
+from fpnas.utils.timing import benchmark
 
 
 @dataclass(frozen=True)

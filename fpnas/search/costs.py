@@ -11,8 +11,7 @@ import torch
 
 from fpnas.config import CfgNode
 from fpnas.errors import BudgetError, ConfigError, UserError
-from fpnas.evaluation.latency_table import LatencyTable
-from fpnas.evaluation.space_latency import SpaceLatency
+from fpnas.latency import LatencyTable, SpaceLatency
 from fpnas.search.budget import NUM_PROBES, Cost, cost_range, evaluate_cost
 from fpnas.spaces import NetworkSpace
 from fpnas.utils import comm

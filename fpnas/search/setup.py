@@ -19,12 +19,12 @@ from fpnas.data import (
     stratified_split,
 )
 from fpnas.engine import check_setup
-from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
 from fpnas.search.costs import Budget, build_budgets, check_budgets, short_target
 from fpnas.search.options import check_halves, check_search_config
 from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.spaces import NetworkSpace, build_space
+from fpnas.training.accuracy import evaluate
 from fpnas.utils import comm
 
 

@@ -36,7 +36,6 @@ from fpnas.engine import (
     has_checkpoint,
 )
 from fpnas.errors import ConfigError
-from fpnas.evaluation import evaluate
 from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
 from fpnas.report import write_training_report
 from fpnas.solver import (
@@ -45,6 +44,7 @@ from fpnas.solver import (
     build_optimizer,
     check_solver_config,
 )
+from fpnas.training.accuracy import evaluate
 from fpnas.training.artifact import Description, TrainingCheckpointer, load_trained
 from fpnas.training.fine_tuning import with_length
 from fpnas.training.normalisation import normalisation_notes

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import BudgetError, UserError
-from fpnas.evaluation.block_timer import BlockShape
+from fpnas.latency import BlockShape
 from fpnas.search import costs
 from fpnas.search.costs import build_cost, check_target
 from fpnas.spaces import get_space

@@ -16,8 +16,8 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.data import TestLoader, build_dataset, preprocessing
 from fpnas.engine import launch
 from fpnas.errors import ResumeError
-from fpnas.evaluation import evaluate
 from fpnas.training import ClassificationTrainer, load_trained, run_evaluation, run_training
+from fpnas.training.accuracy import evaluate
 from fpnas.utils.checkpoint import read_checkpoint
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from fpnas.errors import UserError
-from fpnas.evaluation.accuracy import evaluating
+from fpnas.training.accuracy import evaluating
 from fpnas_detection.data import DetectionSet
 from fpnas_detection.inference import Detections, detect
 

@@ -24,11 +24,11 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image, nms
 
 from fpnas.errors import UserError
-from fpnas.evaluation.latency import torch_threads
 from fpnas.export import onnx
 from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
 from fpnas.utils.output_file import output_file
+from fpnas.utils.timing import torch_threads
 from fpnas_detection.inference import Detections, TrainedDetector
 
 OUTPUTS = ["boxes", "scores", "labels"]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fpnas.data.square import square_input
-from fpnas.evaluation.accuracy import evaluating
+from fpnas.training.accuracy import evaluating
 from fpnas_segmentation.data import IGNORED, SegmentationSet
 
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import UserError
-from fpnas.evaluation.latency import torch_threads
 from fpnas.export import Tolerance, compare, onnx
 from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
 from fpnas.utils.output_file import output_file
+from fpnas.utils.timing import torch_threads
 from fpnas_segmentation.run import TrainedSegmenter
 
 # Where two classes are equally probable, rounding decides: a few pixels may differ.

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from fpnas.archs import Architecture
 from fpnas.errors import UserError
-from fpnas.evaluation.block_timer import BlockShape, OnnxTimer, Timer
-from fpnas.evaluation.space_latency import SpaceLatency
+from fpnas.latency.block_timer import BlockShape, OnnxTimer, Timer
+from fpnas.latency.space import SpaceLatency
 from fpnas.spaces import NetworkSpace
 from fpnas.utils.checkpoint import atomic_write
 
@@ -140,8 +140,8 @@ class LatencyTable:
     def calibrate(self, intercept_ms: float, source: str) -> None:
         """Add ``intercept_ms`` to every network from now on.
 
-        It comes from :func:`fpnas.evaluation.latency_errors.error_report`; ``source`` says from
-        which networks and is kept in the file.
+        ``benchmarks/latency_table.py`` finds it; ``source`` says from which networks and is kept in
+        the file.
         """
         self.intercept_ms, self.intercept_source = round(intercept_ms, _DECIMALS), source
         self._write()

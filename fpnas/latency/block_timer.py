@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,14 +15,18 @@ from torch import Tensor, nn
 from fpnas.archs import Architecture
 from fpnas.blocks import BlockSpec, spec_to_dict
 from fpnas.errors import UserError
-from fpnas.evaluation.latency import benchmark
+from fpnas.export import EXPORT_FORMATS, apply_rewrites, fold_bn, onnx
+from fpnas.export.rewrites import AUTO, expand_rewrites
+from fpnas.export.rewrites.operators import onnx_translations
+from fpnas.export.source import Runner, prepare_source
+from fpnas.modeling import SearchedNet
+from fpnas.modeling.searched_net import build_block
 from fpnas.utils.env import cpu_info
+from fpnas.utils.timing import benchmark
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from onnxruntime import IOBinding
-
-    from fpnas.export.source import Runner
 
 # A busy machine slows a call down for a while. Blocks, and networks, are timed in several rounds
 # over all of them, so that a disturbance does not hit all rounds of any of them.
@@ -94,12 +97,14 @@ class OnnxTimer:
     def __init__(self, threads: int = 1) -> None:
         if type(threads) is not int or threads < 1:
             raise UserError(f"The number of threads is at least 1, found {threads!r}.")
-        _require("onnx", "onnxscript", "onnxruntime")
+        missing = EXPORT_FORMATS["onnx"].missing_modules()
+        if missing:
+            raise UserError(
+                f"Measuring latency needs {', '.join(missing)}: pip install 'fpnas[export]'."
+            )
         self.threads = threads
 
     def describe(self) -> dict[str, str]:
-        from fpnas.export.rewrites import AUTO, expand_rewrites
-
         return {
             "cpu": cpu_info(),
             "threads": str(self.threads),
@@ -132,10 +137,6 @@ class OnnxTimer:
         return self._medians(list(zip(runs, arrays, strict=True)), _NETWORK_ROUNDS)
 
     def _network(self, arch: Architecture, images: Tensor) -> Runner:
-        from fpnas.export import onnx
-        from fpnas.export.source import prepare_source
-        from fpnas.modeling import SearchedNet
-
         source = prepare_source(SearchedNet(arch), images, {}, batch_size=1, dynamic_batch=False)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
@@ -163,11 +164,9 @@ class OnnxTimer:
         """A function and its argument: one call of ``graph`` on ``x``, without any copy."""
         import onnxruntime
 
-        from fpnas.export.onnx import session_options
-
         block = onnxruntime.InferenceSession(
             graph.SerializeToString(),
-            session_options(self.threads),
+            onnx.session_options(self.threads),
             providers=["CPUExecutionProvider"],
         )
         binding = block.io_binding()
@@ -211,13 +210,7 @@ def _export_blocks(shapes: Sequence[BlockShape], inputs: Sequence[Tensor]) -> li
 def _export_side_by_side(
     shapes: Sequence[BlockShape], inputs: Sequence[Tensor]
 ) -> list[ModelProto]:
-    import onnx
-
-    from fpnas.export.fold import fold_bn
-    from fpnas.export.onnx import OPSET
-    from fpnas.export.rewrites import AUTO, apply_rewrites
-    from fpnas.export.rewrites.operators import onnx_translations
-    from fpnas.modeling.searched_net import build_block
+    from onnx.utils import Extractor
 
     blocks = [fold_bn(build_block("", s.spec, s.in_channels)) for s in shapes]
     blocks = [apply_rewrites(block, (AUTO,)) for block in blocks]
@@ -228,20 +221,18 @@ def _export_side_by_side(
             tuple(inputs),
             dynamo=True,
             external_data=False,
-            opset_version=OPSET,
+            opset_version=onnx.OPSET,
             input_names=[name for name, _ in ports],
             output_names=[name for _, name in ports],
             custom_translation_table=onnx_translations(),
             verbose=False,
         )
-    extractor = onnx.utils.Extractor(program.model_proto)
+    extractor = Extractor(program.model_proto)
     return [extractor.extract_model([entry], [exit_]) for entry, exit_ in ports]
 
 
 def _identity_graph() -> ModelProto:
     from onnx import TensorProto, helper
-
-    from fpnas.export.onnx import OPSET
 
     entry, exit_ = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1])
@@ -249,12 +240,5 @@ def _identity_graph() -> ModelProto:
     )
     node = helper.make_node("Identity", ["input"], ["output"])
     graph = helper.make_graph([node], "identity", [entry], [exit_])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-
-
-def _require(*modules: str) -> None:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(
-            f"Measuring latency needs {', '.join(missing)}: pip install 'fpnas[export]'."
-        )
+    opset = helper.make_opsetid("", onnx.OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10)

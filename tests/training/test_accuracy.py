@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, distributed, nn
 
 from fpnas.errors import DataError
-from fpnas.evaluation import evaluate
+from fpnas.training.accuracy import evaluate
 
 
 def batches(logits: Tensor, labels: Tensor, batch_size: int) -> list[tuple[Tensor, Tensor]]:

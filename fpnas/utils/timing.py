@@ -1,4 +1,4 @@
-"""Latency of a network on this machine: median and 90th percentile of single calls."""
+"""Wall time of single calls on this machine: median and 90th percentile."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fpnas.errors import UserError
-from fpnas.evaluation.latency_table import LatencyTable
+from fpnas.latency import LatencyTable
 from fpnas.spaces import NetworkSpace
 
 

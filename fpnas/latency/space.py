@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fpnas.blocks import BlockSpec, output_size
 from fpnas.errors import UserError
-from fpnas.evaluation.block_timer import BlockShape
+from fpnas.latency.block_timer import BlockShape
 from fpnas.spaces import NetworkSpace
 
 

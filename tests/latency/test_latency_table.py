@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +12,7 @@ import torch
 from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, SkipSpec
 from fpnas.errors import UserError
-from fpnas.evaluation.block_timer import BlockShape, OnnxTimer
-from fpnas.evaluation.latency_errors import compare, error_report
-from fpnas.evaluation.latency_table import LatencyTable
-from fpnas.evaluation.space_latency import SpaceLatency
+from fpnas.latency import BlockShape, LatencyTable, SpaceLatency
 from fpnas.spaces import BlockGroup, NetworkSpace, get_space
 
 OVERHEAD = 0.5
@@ -276,97 +272,3 @@ def test_the_intercept_is_added_to_networks_and_kept(space, tmp_path):
     torch.testing.assert_close(again.cost(space)(choices), before + 0.25)
     arch = space.architecture(choices[0])
     assert again.latency(arch) == pytest.approx(again.sum_of_blocks(arch) + 0.25)
-
-
-def test_error_report_finds_the_constant_part_of_networks(space):
-    report = error_report(LatencyTable(timer=FakeTimer()), space, n=12)
-    assert len(report.sums) == len(report.measured) == 12
-    assert report.intercept_ms == pytest.approx(0.25, abs=1e-6)  # of FakeTimer.networks
-    assert report.with_intercept.p90 == pytest.approx(0, abs=1e-3)
-    assert report.plain.mean_signed < -1 and report.intercept_helps
-    assert report.rank_correlation == pytest.approx(1)  # though some networks are drawn twice
-
-
-def test_compare_by_hand():
-    report = compare([1.0, 2.0, 4.0], [2.0, 4.0, 2.0])
-    assert report.plain.median == pytest.approx(50)
-    assert report.plain.mean_signed == pytest.approx((-50 - 50 + 100) / 3)
-    assert report.intercept_ms == 1  # median of 1, 2, -2
-    # Intercepts without the network itself: 0, -0.5, 1.5.
-    assert report.with_intercept.median == pytest.approx(100 * 2.5 / 4)
-    assert report.rank_correlation == pytest.approx((1 - 1) / math.sqrt(3 * 2))
-    assert compare([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]).rank_correlation == pytest.approx(-1)
-
-
-def test_error_report_needs_networks(space):
-    with pytest.raises(UserError, match="at least 3"):
-        error_report(LatencyTable(timer=FakeTimer()), space, n=2)
-
-
-def test_onnx_runtime_measures_blocks_and_networks():
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    timer = OnnxTimer(threads=1)
-    assert timer.describe()["threads"] == "1"
-    small = BlockShape(MBConvSpec(channels=8, expansion=2.0, splits=2), 8, 4)
-    large = BlockShape(MBConvSpec(channels=64, expansion=6.0), 64, 32)
-    state = torch.get_rng_state()
-    table = LatencyTable(timer=timer)
-    table.measure_blocks([small, large])
-    arch = Architecture("a", 32, ConvSpec(channels=8), ((large.spec,),), HeadSpec(16, 2))
-    (network,) = timer.networks([arch], 32)
-    assert torch.equal(torch.get_rng_state(), state)
-    # 25 million multiply-adds against 0.01 million: no noise turns this round.
-    assert 0 < table.block(small) < table.block(large) < 1000
-    assert network > timer.overhead() > 0
-
-
-def test_onnx_timer_measures_what_an_export_writes():
-    """A strided skip slices in front of its convolution where a gradient is wanted."""
-    pytest.importorskip("onnxscript")
-    from fpnas.evaluation import block_timer
-
-    shape = BlockShape(SkipSpec(16, stride=2), 8, 16)
-    [graph] = block_timer._export_side_by_side([shape], [torch.zeros(1, 8, 16, 16)])
-    assert [node.op_type for node in graph.graph.node] == ["Conv", "Relu"]
-
-
-def test_onnx_timer_names_the_block_that_cannot_be_exported(monkeypatch):
-    pytest.importorskip("onnxruntime")
-    from fpnas.evaluation import block_timer
-
-    export = block_timer._export_side_by_side
-
-    def failing(shapes, inputs):
-        if any(shape.spec.channels == 12 for shape in shapes):
-            raise RuntimeError("no such operator\nmore")
-        return export(shapes, inputs)
-
-    monkeypatch.setattr(block_timer, "_export_side_by_side", failing)
-    good, bad = (BlockShape(ConvSpec(channels), 3, 4) for channels in (8, 12))
-    with pytest.raises(UserError, match=r"Conv\(channels=12.*on 3x4x4.*no such operator$"):
-        OnnxTimer().blocks([good, bad])
-
-
-def test_missing_packages_and_threads_are_user_errors(monkeypatch):
-    with pytest.raises(UserError, match="threads"):
-        OnnxTimer(threads=0)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"fpnas\[export\]"):
-        OnnxTimer()
-
-
-def test_benchmark_prints_and_keeps_the_table(monkeypatch, tmp_path, capsys):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    import latency_table
-
-    monkeypatch.setattr("fpnas.evaluation.latency_table.OnnxTimer", FakeTimer)
-    path = tmp_path / "out.json"
-    arguments = ["--table", str(path), "--architectures", "4", "--input-size", "28"]
-    latency_table.main([*arguments, "--all-blocks"])
-    sys.modules.pop("latency_table")
-    printed = capsys.readouterr().out
-    assert "sum of blocks" in printed and "Kendall" in printed
-    content = json.loads(path.read_text())
-    assert content["intercept_ms"] == pytest.approx(0.25, abs=1e-6)
-    assert "4 networks of FP-NAS-Micro at 28 px" in content["intercept_source"]

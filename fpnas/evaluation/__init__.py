@@ -1,5 +1,0 @@
-"""Evaluation of trained networks."""
-
-from fpnas.evaluation.accuracy import evaluate
-
-__all__ = ["evaluate"]
