@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from fpnas.archs.timm_strings import TimmStrings
 from fpnas.blocks import BlockSpec, Cost, block_name, output_size, spec_from_dict, spec_to_dict
 from fpnas.errors import ConfigError, UserError, did_you_mean
 from fpnas.layers import BN_EPS
@@ -35,7 +34,7 @@ class Layer(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture(TimmStrings):
+class Architecture:
     """Stem, stages of blocks, head. Immutable and hashable; equal when all numbers are equal.
 
     Attributes:

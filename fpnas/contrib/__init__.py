@@ -1,1 +1,1 @@
-"""Adapters to other libraries, which are imported only here."""
+"""Adapters to other libraries and to their formats."""

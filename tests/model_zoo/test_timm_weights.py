@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import HeadSpec, MBConvSpec, SkipSpec
+from fpnas.contrib.timm import to_timm
 from fpnas.errors import CheckpointError
 from fpnas.model_zoo.importing.timm_weights import from_timm_state
 from fpnas.modeling import SearchedNet
@@ -128,10 +129,10 @@ def test_skips_are_counted_as_in_to_timm() -> None:
         ),
         HeadSpec(1280, 10, "relu"),
     )
-    assert arch.to_timm() == [["ds_r1_k3_s2_c16"], ["cn_r1_k1_s2_c24", "ir_r1_k3_s1_e6_c24"]]
+    assert to_timm(arch) == [["ds_r1_k3_s2_c16"], ["cn_r1_k1_s2_c24", "ir_r1_k3_s1_e6_c24"]]
     with torch.device("meta"):
         twin = EfficientNet(
-            decode_arch_def(arch.to_timm()),
+            decode_arch_def(to_timm(arch)),
             num_classes=10,
             num_features=1280,
             stem_size=arch.stem.channels,

@@ -41,8 +41,9 @@ _DEPTHWISE_SEPARABLE = {
 def from_timm_state(state_dict: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
     """Our weights of ``arch`` from those of its counterpart in timm.
 
-    The counterpart has the strings of ``arch.to_timm()``: skips that are the identity do not count
-    among its blocks. Raises CheckpointError, which lists the names that do not fit on either side.
+    The counterpart has the strings of :func:`fpnas.contrib.timm.to_timm`: skips that are the
+    identity do not count among its blocks. Raises CheckpointError, which lists the names that do
+    not fit on either side.
     """
     modules = _module_names(arch)
 

@@ -11,11 +11,10 @@ from timm.models.efficientnet import EfficientNet
 
 from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import Attention, ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
+from fpnas.contrib.timm import from_timm, to_timm
 from fpnas.errors import ConfigError
 from fpnas.model_zoo.importing.timm_weights import from_timm_state
 from fpnas.spaces import get_space
-
-from_timm = Architecture.from_timm
 
 ROUNDED, HEAD = Attention(), HeadSpec(64, 10, "relu")
 
@@ -54,10 +53,10 @@ def test_round_trip(arch_def: list[list[str]], conventions: dict) -> None:
     """Strings of a network are a normal form, and they make the same network again."""
     arch = from_timm(arch_def, name="net", **conventions)
     assert arch.name == "net" and len(arch.stages) == len(arch_def)
-    written = arch.to_timm(conventions.get("divisor", 8))
+    written = to_timm(arch, conventions.get("divisor", 8))
     again = from_timm(written, name="net", **conventions)
     assert again == arch
-    assert again.to_timm(conventions.get("divisor", 8)) == written
+    assert to_timm(again, conventions.get("divisor", 8)) == written
 
 
 BLOCKS = st.one_of(
@@ -80,7 +79,7 @@ def test_networks_of_the_spaces_keep_their_weights(stages: list) -> None:
     if all(isinstance(block, SkipSpec) and block.channels == 16 for block in arch.blocks):
         return  # nothing would be left
     again = from_timm(
-        arch.to_timm(divisor=1),
+        to_timm(arch, divisor=1),
         name="net",
         input_size=32,
         stem=arch.stem,
@@ -101,7 +100,7 @@ def test_networks_of_the_spaces_keep_their_weights(stages: list) -> None:
 def test_timm_builds_the_same_network_of_the_same_strings(arch_def: list[list[str]]) -> None:
     """Names and shapes of all weights; from what we read and from what we write."""
     arch = from_timm(arch_def, name="net")
-    for text in (arch_def, arch.to_timm()):
+    for text in (arch_def, to_timm(arch)):
         with torch.device("meta"):
             theirs = EfficientNet(decode_arch_def(text))
         from_timm_state(theirs.state_dict(), arch)
@@ -112,7 +111,7 @@ def test_named_networks_with_pooled_heads(name: str) -> None:
     arch = get_arch(name)
     attention = next(block.attention for block in arch.blocks if getattr(block, "splits", 0))
     again = from_timm(
-        arch.to_timm(),
+        to_timm(arch),
         name=name,
         input_size=arch.input_size,
         act=arch.stem.act,
@@ -126,7 +125,7 @@ def test_named_networks_with_pooled_heads(name: str) -> None:
 
 
 def test_strings_as_published() -> None:
-    assert get_arch("mobilenetv3_small_100").to_timm() == [
+    assert to_timm(get_arch("mobilenetv3_small_100")) == [
         ["ds_r1_k3_s2_c16_se0.25_nre"],
         ["ir_r1_k3_s2_e4.5_c24_nre", "ir_r1_k3_s1_e3.67_c24_nre"],
         ["ir_r1_k5_s2_e4_c40_se0.25", "ir_r2_k5_s1_e6_c40_se0.25"],
@@ -134,8 +133,8 @@ def test_strings_as_published() -> None:
         ["ir_r3_k5_s2_e6_c96_se0.25"],
         ["cn_r1_k1_s1_c576"],
     ]
-    assert get_arch("spnasnet_100").to_timm()[2] == ["ir_r1_k5_s2_e6_c40", "ir_r3_k3_s1_e3_c40"]
-    assert get_arch("fbnetc_100").to_timm()[1] == ["ir_r1_k3_s2_e6_c24", "ir_r2_k3_s1_e1_c24"]
+    assert to_timm(get_arch("spnasnet_100"))[2] == ["ir_r1_k5_s2_e6_c40", "ir_r3_k3_s1_e3_c40"]
+    assert to_timm(get_arch("fbnetc_100"))[1] == ["ir_r1_k3_s2_e6_c24", "ir_r2_k3_s1_e1_c24"]
 
 
 def test_defaults_and_options() -> None:
@@ -158,7 +157,7 @@ def test_timms_rounding() -> None:
     arch = from_timm([["ds_r1_k3_s1_c8_se0.25"]], name="a", stem=ConvSpec(104), attention=ROUNDED)
     assert arch.blocks[0].attention.hidden_channels(104, 104) == 24
     arch = Architecture("a", 32, ConvSpec(104), [[MBConvSpec(104, 1, 3, 1, "swish", 1)]], HEAD)
-    again = from_timm(arch.to_timm(), name="a", stem=arch.stem, attention=ROUNDED)
+    again = from_timm(to_timm(arch), name="a", stem=arch.stem, attention=ROUNDED)
     assert again.blocks[0].attention.hidden_channels(104, 104) == 32
 
 
@@ -217,16 +216,14 @@ def test_other_unreadable_arch_defs() -> None:
 )
 def test_what_cannot_be_written(blocks: list, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Architecture(
-            "a", 32, ConvSpec(16, act="relu"), (tuple(blocks),), HeadSpec(64, 10)
-        ).to_timm()
+        to_timm(Architecture("a", 32, ConvSpec(16, act="relu"), (tuple(blocks),), HeadSpec(64, 10)))
 
 
 def test_a_shortcut_that_is_there_anyway() -> None:
     """Here "always" is no other network than "equal"."""
     stages = ((MBConvSpec(16, shortcut="always"), MBConvSpec(16, shortcut="always")),)
     arch = Architecture("a", 32, ConvSpec(16, act="relu"), stages, HeadSpec(64, 10))
-    assert arch.to_timm() == [["ir_r2_k3_s1_e6_c16"]]
+    assert to_timm(arch) == [["ir_r2_k3_s1_e6_c16"]]
 
 
 def test_networks_of_a_space_without_split_attention() -> None:
@@ -234,7 +231,7 @@ def test_networks_of_a_space_without_split_attention() -> None:
     for choices in space.sample(20, torch.Generator().manual_seed(0)):
         arch = space.architecture(choices)
         again = from_timm(
-            arch.to_timm(divisor=1),
+            to_timm(arch, divisor=1),
             name="a",
             input_size=arch.input_size,
             act="swish",
