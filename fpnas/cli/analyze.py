@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _named_space_report(args: argparse.Namespace) -> str:
-    from fpnas.analysis import space_report
+    from fpnas.search.space_report import space_report
     from fpnas.spaces import get_space
 
     space = get_space(args.space)
@@ -77,7 +77,7 @@ def _named_space_report(args: argparse.Namespace) -> str:
 
 def _config_space_report(cfg: CfgNode, args: argparse.Namespace) -> str:
     """The space of a search config, at the input size at which its budget is counted."""
-    from fpnas.analysis import space_report
+    from fpnas.search.space_report import space_report
     from fpnas.spaces import build_space
 
     space = build_space(cfg).at(
@@ -89,7 +89,7 @@ def _config_space_report(cfg: CfgNode, args: argparse.Namespace) -> str:
 
 
 def _arch_report(name: str, input_size: int | None) -> str:
-    from fpnas.analysis import architecture_report
     from fpnas.archs import get_arch
+    from fpnas.report.layer_table import architecture_report
 
     return architecture_report(get_arch(name), input_size)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from fpnas.analysis import architecture_report
 from fpnas.model_zoo.record import Metric, ZooRecord
 from fpnas.model_zoo.weights import available_offline
 from fpnas.model_zoo.zoo import ModelInfo, info
+from fpnas.report.layer_table import architecture_report
 
 
 def models_table(names: Sequence[str]) -> str:
