@@ -15,9 +15,9 @@ from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli import main
 from fpnas.data import Preprocessing
 from fpnas.model_zoo import Metric, ZooRecord, manifest
-from fpnas.model_zoo.cache import sha256_of
 from fpnas.modeling import SearchedNet
 from fpnas.training.artifact import Description
+from fpnas.utils.cache import sha256_of
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 CLASSES = ("Red", "Green", "Blue", "none of these")
