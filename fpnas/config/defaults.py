@@ -9,7 +9,8 @@ _C = CN()
 # Version of this tree. A file without VERSION is read as the current version.
 _C.VERSION = 1
 
-# Folder of everything that a run writes: config.yaml, log.txt, metrics.json, checkpoints, reports.
+# Folder of everything that a run writes: run.yaml, config.yaml, log.txt, metrics.json, checkpoints,
+# reports.
 # What an earlier run left there is moved to a folder earlier-1 in it, unless it is resumed.
 _C.OUTPUT_DIR = "./output"
 

@@ -78,7 +78,7 @@ def has_checkpoint(cfg: CfgNode, resume: bool) -> bool:
     While an earlier run is on its way out all checkpoints there are its own.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    if not resume or not (folder / "last_checkpoint").exists():
+    if not resume or not _checkpoints(folder):
         return False
     found = RunIdentity.read(folder)
     return found is None or found.moving is None
@@ -221,9 +221,7 @@ def _without_identity(folder: Path, now: RunIdentity) -> RunIdentity | None:
 
     Of the kind it is taken at its word: the state of another does not fit.
     """
-    if not folder.is_dir():
-        return None
-    candidates = Checkpointer(nn.Identity(), folder).resumable_files()
+    candidates = _checkpoints(folder)
     for file in candidates:
         try:
             contents = read_checkpoint(file)
@@ -235,6 +233,11 @@ def _without_identity(folder: Path, now: RunIdentity) -> RunIdentity | None:
             return replace(known, id=contents["run_id"])
         return replace(known, takes_unmarked=True)
     return replace(now, data=None, takes_unmarked=True) if candidates else None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Those to resume from, whosever they are."""
+    return Checkpointer(nn.Identity(), folder).resumable_files() if folder.is_dir() else []
 
 
 def _versions(code: dict[str, str]) -> str:

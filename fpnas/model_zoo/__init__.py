@@ -5,13 +5,13 @@ or in one of its own. Importing this package makes ``zoo://name`` and ``pypi://p
 wherever fpnas reads a checkpoint.
 """
 
-from fpnas.model_zoo.cache import cache_folder
 from fpnas.model_zoo.classifier import Classifier
 from fpnas.model_zoo.handlers import register_handlers
 from fpnas.model_zoo.names import list_models
 from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
 from fpnas.model_zoo.weights import get_checkpoint_file
 from fpnas.model_zoo.zoo import ModelInfo, get, get_config, get_config_file, info
+from fpnas.utils.cache import cache_folder
 
 register_handlers()
 

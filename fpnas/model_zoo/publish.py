@@ -10,10 +10,10 @@ from torch import Tensor
 
 from fpnas.archs import get_arch
 from fpnas.errors import CheckpointError
-from fpnas.model_zoo.cache import sha256_of
 from fpnas.model_zoo.manifest import zoo_folder
 from fpnas.model_zoo.record import OWN_LAYOUT, Metric, SearchCost, ZooRecord, check_name
 from fpnas.training import load_trained
+from fpnas.utils.cache import sha256_of
 from fpnas.utils.checkpoint import atomic_write
 
 

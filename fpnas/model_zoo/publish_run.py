@@ -9,12 +9,12 @@ from pathlib import Path
 from fpnas.archs import get_arch
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import CheckpointError
-from fpnas.model_zoo.cache import sha256_of
 from fpnas.model_zoo.publish import Provenance, publish, write_record
 from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
 from fpnas.model_zoo.searched import searches
 from fpnas.model_zoo.zoo import get_config
 from fpnas.training import run_evaluation
+from fpnas.utils.cache import sha256_of
 
 _WEIGHTS = "weights are the average that the training keeps (EMA)"
 

@@ -14,8 +14,8 @@ from typing import IO, Any
 from iopath.common.file_io import PathHandler
 
 from fpnas.errors import UserError
-from fpnas.model_zoo.cache import cache_folder, changing
 from fpnas.model_zoo.record import is_plain_path
+from fpnas.utils.cache import cache_folder, changing
 from fpnas.utils.checkpoint import atomic_write
 
 PREFIX = "pypi://"

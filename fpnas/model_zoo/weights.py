@@ -15,12 +15,12 @@ from safetensors.torch import save
 
 import fpnas
 from fpnas.errors import CheckpointError
-from fpnas.model_zoo.cache import cache_folder, changing, sha256_of
 from fpnas.model_zoo.importing import import_file
 from fpnas.model_zoo.manifest import zoo_folder
 from fpnas.model_zoo.names import get_record
 from fpnas.model_zoo.pypi import cached_file, installed_file, split
 from fpnas.model_zoo.record import OWN_LAYOUT, ZooRecord
+from fpnas.utils.cache import cache_folder, changing, sha256_of
 from fpnas.utils.checkpoint import atomic_write
 from fpnas.utils.file_io import local_path
 

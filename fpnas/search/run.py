@@ -70,7 +70,8 @@ def run_search(
     :func:`fpnas.training.load_trained` reads it. With several SEARCH.TARGETS these last files stand
     in a folder for each target (``target-60M``), together with the lines of metrics.json that are
     about it. What an earlier run left there is moved to a folder in it, unless ``resume`` goes on.
-    Call it in every process. Raises a UserError on wrong input, before anything is written.
+    Call it in every process. Raises a UserError on wrong input, before anything is written; an
+    unreadable image is found when ``run.yaml`` says that the folder is this run's.
 
     Args:
         cfg: the config; SEARCH, SOLVER and DATA are read.

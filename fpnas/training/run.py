@@ -83,7 +83,8 @@ def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False
         the last step, "best_top1" and "best_iteration" of model_best.pth, "flops", "params",
         "weights" ("ema" or "last").
 
-    Raises a UserError on wrong input, before anything is written.
+    Raises a UserError on wrong input, before anything is written; an unreadable image is found
+    when ``run.yaml`` says that the folder is this run's.
     """
     run = _Training.from_cfg(cfg, resume, allow_changes)
     cfg = run.cfg

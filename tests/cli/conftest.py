@@ -7,7 +7,7 @@ from colours import CLASSES, PREPROCESSING, colour_net
 from safetensors.torch import save_file
 
 from fpnas.model_zoo import Metric, ZooRecord, manifest
-from fpnas.model_zoo.cache import sha256_of
+from fpnas.utils.cache import sha256_of
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.data import Preprocessing
 from fpnas.model_zoo import Metric, ZooRecord
-from fpnas.model_zoo.cache import sha256_of
 from fpnas.modeling import SearchedNet
+from fpnas.utils.cache import sha256_of
 
 CLASSES = ("cat", "dog", "great white shark")
 PREPROCESSING = Preprocessing(16, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
