@@ -1,7 +1,8 @@
 """Train an architecture, from scratch or from given weights.
 
-MODEL.ARCH is a registered name or the architecture.yaml that a search wrote. Checkpoints, metrics
-and a report go to OUTPUT_DIR. An interrupted training goes on with --resume.
+MODEL.ARCH is a registered name or the architecture.yaml that a search wrote; without it the
+architecture is that of MODEL.WEIGHTS, such as a model_final.pth. Checkpoints, metrics and a report
+go to OUTPUT_DIR. An interrupted training goes on with --resume.
 
   fpnas train --config-file quick/train.yaml MODEL.ARCH out/search/architecture.yaml
   fpnas train --model efficientnet_lite0 DATA.ROOT photos

@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import nn
 
-from fpnas.config import CfgNode
+from fpnas.config import CfgNode, get_cfg
 from fpnas.data import (
     ImageSet,
     TestLoader,
@@ -33,10 +33,9 @@ from fpnas.engine import (
     begin_run,
     check_setup,
     default_setup,
-    has_checkpoint,
 )
-from fpnas.errors import ConfigError
-from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
+from fpnas.errors import CheckpointError, ConfigError
+from fpnas.modeling import SearchedNet
 from fpnas.report import write_training_report
 from fpnas.solver import (
     ClassificationLoss,
@@ -45,14 +44,17 @@ from fpnas.solver import (
     check_solver_config,
 )
 from fpnas.training.accuracy import evaluate
-from fpnas.training.artifact import Description, TrainingCheckpointer, load_trained
-from fpnas.training.fine_tuning import with_length
-from fpnas.training.normalisation import normalisation_notes
+from fpnas.training.artifact import (
+    Description,
+    TrainingCheckpointer,
+    describe_weights,
+    load_network,
+)
+from fpnas.training.fine_tuning import initial_network, with_length
 from fpnas.training.standard_hooks import standard_hooks
-from fpnas.training.teacher import build_teacher
 from fpnas.training.trainer import ClassificationTrainer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import atomic_write, load_weights, read_checkpoint
+from fpnas.utils.checkpoint import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False
     """Train ``cfg.MODEL`` as ``cfg.SOLVER`` says and return the figures of its last evaluation.
 
     MODEL.WEIGHTS of another number of classes start it with a fresh classifier, and the log lists
-    what was dropped. It warns where DATA.MEAN and STD are not those of the weights.
+    what was dropped. It warns where DATA.MEAN and STD are not those of the weights. An empty
+    MODEL.ARCH stands for the architecture that the weights know.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, architecture.yaml, metrics.json, checkpoints,
     result.yaml (what is returned) and report.html. ``model_final.pth`` and ``model_best.pth`` hold
@@ -108,8 +111,8 @@ def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False
 def run_evaluation(cfg: CfgNode, classes: Sequence[str] = ()) -> dict[str, Any]:
     """Evaluate MODEL.WEIGHTS on the test images. Writes nothing. Call it in every process.
 
-    An empty MODEL.ARCH stands for the architecture in the checkpoint. Where preprocessing or class
-    names differ from those of the training, a warning says so.
+    An empty MODEL.ARCH stands for the architecture that the weights know. Where preprocessing or
+    class names differ from those of the training, a warning says so.
 
     Args:
         cfg: the config; MODEL, DATA, TEST and SOLVER.CHANNELS_LAST are read.
@@ -156,8 +159,9 @@ class _Training:
         cfg = with_length(cfg, len(train_set))
         check_solver_config(cfg)
         data = describe(cfg, training=train_set, test=test_set)
-        model, notes = _initial_model(cfg, len(train_set.classes), resume)
-        teacher = build_teacher(cfg, model.arch.num_classes)
+        _check_num_classes(cfg, len(train_set.classes))
+        model, notes = initial_network(cfg, len(train_set.classes), resume)
+        teacher = _build_teacher(cfg, train_set.classes)
         # What these two refuse shall be said before anything is written.
         _train_loader(train_set, cfg), _test_loader(test_set, cfg)
         run = begin_run(
@@ -210,28 +214,44 @@ class _Training:
         }
 
 
-def _initial_model(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[SearchedNet, list[str]]:
-    """The network before the first step, the same in every process, and notes on its weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-        model = fresh_classifier(_with_num_classes(cfg, num_classes))
-    if has_checkpoint(cfg, resume) or not cfg.MODEL.WEIGHTS:
-        return model, []  # a checkpoint has them, and the file may be gone by now
-    notes = load_pretrained(model, cfg.MODEL.WEIGHTS, new_classes=True)
-    return model, notes + normalisation_notes(cfg)
-
-
-def _with_num_classes(cfg: CfgNode, num_classes: int) -> CfgNode:
-    """A copy of ``cfg`` with MODEL.NUM_CLASSES. ConfigError if it says another number."""
+def _check_num_classes(cfg: CfgNode, num_classes: int) -> None:
+    """Raise ConfigError if MODEL.NUM_CLASSES is another number than the data has."""
     if cfg.MODEL.NUM_CLASSES not in (0, num_classes):
         raise ConfigError(
             f"MODEL.NUM_CLASSES is {cfg.MODEL.NUM_CLASSES}, but the data set '{cfg.DATA.NAME}' has "
             f"{num_classes} classes. Valid: {num_classes}, or 0 for those of the data."
         )
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.NUM_CLASSES = num_classes
-    return cfg
+
+
+def _build_teacher(cfg: CfgNode, classes: Sequence[str]) -> SearchedNet | None:
+    """The trained network of ``cfg.SOLVER.DISTILL``, or None if there is to be no distillation.
+
+    Raises ConfigError if ARCH comes without WEIGHTS, or WEIGHTS that do not know theirs without
+    ARCH, CheckpointError if the weights do not fit it with an output for each of ``classes``.
+    """
+    arch, weights = cfg.SOLVER.DISTILL.ARCH, cfg.SOLVER.DISTILL.WEIGHTS
+    if not arch and not weights:
+        return None
+    if not weights:
+        raise ConfigError(
+            f"SOLVER.DISTILL.ARCH is '{arch}', but SOLVER.DISTILL.WEIGHTS is empty: a teacher must "
+            "be trained. Give its checkpoint (.pth or .safetensors)."
+        )
+    if not arch and describe_weights(weights) is None:
+        raise ConfigError(
+            f"SOLVER.DISTILL.WEIGHTS is '{weights}', but SOLVER.DISTILL.ARCH is empty. Give the "
+            "teacher's architecture: a name or a YAML file."
+        )
+    own = get_cfg()
+    own.DATA = cfg.DATA
+    own.MODEL.ARCH, own.MODEL.WEIGHTS = arch, weights
+    teacher = load_network(own, classes).model
+    if teacher.arch.num_classes != len(classes):
+        raise CheckpointError(
+            f"SOLVER.DISTILL.WEIGHTS '{weights}' has {teacher.arch.num_classes} classes, the data "
+            f"set '{cfg.DATA.NAME}' has {len(classes)}."
+        )
+    return teacher
 
 
 def _build_trainer(
@@ -265,27 +285,19 @@ def _placed(model: nn.Module, cfg: CfgNode) -> nn.Module:
 
 def _load_for_evaluation(cfg: CfgNode, images: ImageSet) -> SearchedNet:
     path = cfg.MODEL.WEIGHTS
-    if cfg.MODEL.ARCH:
-        model = fresh_classifier(_with_num_classes(cfg, len(images.classes)))
-        load_weights(model, path)  # all of them: a fresh classifier has nothing to evaluate
-        description = Description.from_dict(read_checkpoint(path), path)
-    else:
-        trained = load_trained(path)
-        model, description = trained.model, trained.description
-        _with_num_classes(cfg, len(images.classes))  # MODEL.NUM_CLASSES may contradict the data
-        if model.arch.num_classes != len(images.classes):
-            raise ConfigError(
-                f"'{path}' has {model.arch.num_classes} classes, the data set '{cfg.DATA.NAME}' "
-                f"has {len(images.classes)}."
-            )
-    if description is not None:
-        description.check_same_network(model.arch, path)
-        if description.classes != images.classes:
-            logger.warning("%s was trained on classes of other names or order", path)
-        description.warn_of_other_preprocessing(
-            preprocessing(cfg), path, "this evaluation has the config's"
+    _check_num_classes(cfg, len(images.classes))
+    net = load_network(cfg, images.classes)
+    if net.model.arch.num_classes != len(images.classes):
+        raise ConfigError(
+            f"'{path}' has {net.model.arch.num_classes} classes, the data set '{cfg.DATA.NAME}' "
+            f"has {len(images.classes)}."
         )
-    return model
+    if net.description.classes != images.classes:
+        logger.warning("%s was trained on classes of other names or order", path)
+    net.description.warn_of_other_preprocessing(
+        preprocessing(cfg), path, "this evaluation has the config's"
+    )
+    return net.model
 
 
 def _train_loader(images: ImageSet, cfg: CfgNode) -> TrainLoader:
