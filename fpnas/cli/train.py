@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import argparse
 
-from fpnas.cli.final_weights import check_weights_are_final
-from fpnas.cli.launching import launch_run
-from fpnas.config import CfgNode, find_config, get_cfg
-from fpnas.config.flags import (
+from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
     add_resume_arguments,
     check_overrides,
     check_resume_arguments,
+    check_weights_are_final,
     config_from_args,
+    launch_run,
 )
+from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.errors import UserError
 
 _FINE_TUNING = "quick/finetune.yaml"

@@ -2,10 +2,8 @@
 
 from fpnas.training.artifact import TrainedNet, load_network, load_trained
 from fpnas.training.fine_tuning import normalisation_notes
-from fpnas.training.model_trainer import ModelTrainer
 from fpnas.training.run import run_evaluation, run_training
-from fpnas.training.standard_hooks import standard_hooks
-from fpnas.training.trainer import ClassificationTrainer
+from fpnas.training.trainer import ClassificationTrainer, ModelTrainer
 
 __all__ = [
     "ClassificationTrainer",
@@ -16,5 +14,4 @@ __all__ = [
     "normalisation_notes",
     "run_evaluation",
     "run_training",
-    "standard_hooks",
 ]

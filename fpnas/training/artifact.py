@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -73,6 +73,20 @@ class Description:
                 f"{_first_difference(theirs, arch)}."
             )
 
+    def check_contents(self, contents: Mapping[str, Any], source: str) -> None:
+        """Raise CheckpointError if a checkpoint's ``contents`` are of another network or classes.
+
+        Weights alone are taken at their word.
+        """
+        theirs = Description.from_dict(contents, source)
+        if theirs is not None:
+            theirs.check_same_network(self.arch, source)
+            if theirs.classes != self.classes:
+                raise CheckpointError(
+                    f"'{source}' was trained on other classes: {_shortened(theirs.classes)}; "
+                    f"the data has {_shortened(self.classes)}."
+                )
+
     def warn_of_other_preprocessing(self, ours: Preprocessing, source: str, effect: str) -> None:
         """Warn if ``ours``, of the config, is another one; ``effect`` says which of both counts."""
         if self.preprocessing != ours:
@@ -90,42 +104,43 @@ def _first_difference(theirs: Architecture, ours: Architecture) -> str:
     return f"it has {len(their_blocks)} blocks, '{ours.name}' has {len(our_blocks)}"
 
 
+class SelfDescription(Protocol):
+    """What stands in every checkpoint of a training beside weights and config, as Description."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Text, numbers and lists only; the keys of a checkpoint."""
+
+    def check_contents(self, contents: Mapping[str, Any], source: str) -> None:
+        """Raise CheckpointError if the ``contents`` of the checkpoint ``source`` are of another."""
+
+
 class TrainingCheckpointer(Checkpointer):
-    """A Checkpointer whose every file holds a :class:`Description`, too."""
+    """A Checkpointer whose every file holds ``about``, too, and that loads none of another."""
 
     def __init__(
         self,
         model: nn.Module,
         save_dir: str | Path,
-        description: Description,
+        about: SelfDescription | None,
         *,
         config: str = "",
         run: RunTag | None = None,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, config=config, run=run, **checkpointables)
-        self._description = description
+        self._about = about
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """As :meth:`Checkpointer.write`, with the description."""
-        super().write(name, {**self._description.to_dict(), **data})
+        super().write(name, {**({} if self._about is None else self._about.to_dict()), **data})
 
     def load(
         self, path: str | Path, checkpointables: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """As :meth:`Checkpointer.load`.
-
-        Raises CheckpointError, too, if the file is of another architecture or of other classes.
-        """
+        """As :meth:`Checkpointer.load`. CheckpointError, too, if the description is another."""
         contents = super().load(path, checkpointables)
-        description = Description.from_dict(contents, str(path))
-        if description is not None:
-            description.check_same_network(self._description.arch, str(path))
-            if description.classes != self._description.classes:
-                raise CheckpointError(
-                    f"'{path}' was trained on other classes: {_shortened(description.classes)}; "
-                    f"the data has {_shortened(self._description.classes)}."
-                )
+        if self._about is not None:
+            self._about.check_contents(contents, str(path))
         return contents
 
 

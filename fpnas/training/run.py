@@ -1,16 +1,12 @@
-"""A whole training, or an evaluation: from a config to figures, with all files."""
+"""The training of a classifier, and its evaluation: from a config to figures."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 from fpnas.config import CfgNode, get_cfg
@@ -26,17 +22,9 @@ from fpnas.data import (
     match_classes,
     preprocessing,
 )
-from fpnas.data.seeding import derive_seed
-from fpnas.engine import (
-    BestCheckpointHook,
-    Run,
-    begin_run,
-    check_setup,
-    default_setup,
-)
+from fpnas.engine import check_setup
 from fpnas.errors import CheckpointError, ConfigError
 from fpnas.modeling import SearchedNet
-from fpnas.report import write_training_report
 from fpnas.solver import (
     ClassificationLoss,
     build_ema,
@@ -44,22 +32,14 @@ from fpnas.solver import (
     check_solver_config,
 )
 from fpnas.training.accuracy import evaluate
-from fpnas.training.artifact import (
-    Description,
-    TrainingCheckpointer,
-    describe_weights,
-    load_network,
-)
+from fpnas.training.artifact import Description, describe_weights, load_network
 from fpnas.training.fine_tuning import initial_network, with_length
-from fpnas.training.standard_hooks import standard_hooks
+from fpnas.training.fit import Parts, Task, as_text, fit
+from fpnas.training.report import write_training_report
 from fpnas.training.trainer import ClassificationTrainer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import atomic_write
 
 logger = logging.getLogger(__name__)
-
-_TEST = "test_"
-_SHOWN_SCALARS = ("train_top1", f"{_TEST}top1")
 
 
 def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False) -> dict[str, Any]:
@@ -88,22 +68,39 @@ def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False
 
     Raises a UserError on wrong input, before anything is written.
     """
-    run = _Training.from_cfg(cfg, resume, allow_changes)
-    cfg = run.cfg
-    run.checkpointer.resume_or_load("", resume=resume)
-    args = argparse.Namespace(resume=resume, allow_changes=allow_changes)
-    default_setup(cfg, args, run.run)
-    logger.info("Data: %s", run.data)  # not before: now it reaches log.txt
-    for note in run.notes:
-        logger.warning(note)
+    check_setup(cfg)
+    train_set, test_set = find_splits(cfg)
+    cfg = with_length(cfg, len(train_set))
+    check_solver_config(cfg)
+    classes = train_set.classes
+    _check_num_classes(cfg, len(classes))
+    model, notes = initial_network(cfg, len(classes), resume)
+    teacher = _build_teacher(cfg, classes)
+    # What these two refuse shall be said before anything is written.
+    _train_loader(train_set, cfg), _test_loader(test_set, cfg)
+
+    def prepare() -> Parts:
+        loader = _train_loader(cache_images(train_set, cfg), cfg)
+        test_loader = _test_loader(cache_images(test_set, cfg), cfg)
+        trainer = _build_trainer(cfg, model, teacher, loader)
+        return Parts(trainer, len(loader), lambda network: _score(network, test_loader))
+
+    task = Task(
+        "training",
+        lambda: fingerprint(cfg.DATA.ROOT, train=train_set, test=test_set),
+        prepare,
+        split="test",
+        metric="top1",
+        shown=("train_top1", "test_top1"),
+        about=Description(model.arch, preprocessing(cfg), classes),
+        data=describe(cfg, training=train_set, test=test_set),
+        notes=notes,
+        files={"architecture.yaml": model.arch.to_yaml()},
+        figures={**_cost(model, cfg), "weights": "ema" if cfg.SOLVER.EMA_DECAY else "last"},
+    )
+    result = fit(cfg, task, resume, allow_changes)
     if comm.is_main_process():
-        run.description.arch.save(Path(cfg.OUTPUT_DIR) / "architecture.yaml")
-    # Dropout and stochastic depth differ between the processes; the weights do not.
-    torch.manual_seed(derive_seed(cfg.SEED, "training", comm.get_rank()))
-    run.trainer.train(run.trainer.steps_done, run.max_iter)
-    result = run.result()
-    if comm.is_main_process():
-        _write_result(Path(cfg.OUTPUT_DIR), result)
+        logger.info("Report: %s", write_training_report(cfg.OUTPUT_DIR))
     comm.synchronize()
     return result
 
@@ -134,84 +131,8 @@ def run_evaluation(cfg: CfgNode, classes: Sequence[str] = ()) -> dict[str, Any]:
     images = cache_images(images, cfg)
     result = _score(_placed(model, cfg), _test_loader(images, cfg))
     result |= _cost(model, cfg)
-    logger.info("%s on %d images: %s", cfg.MODEL.WEIGHTS, len(images), _as_text(result))
+    logger.info("%s on %d images: %s", cfg.MODEL.WEIGHTS, len(images), as_text(result))
     return result
-
-
-@dataclass(frozen=True)
-class _Training:
-    """All parts of a training. Making them takes OUTPUT_DIR, before images are decoded."""
-
-    cfg: CfgNode
-    run: Run
-    description: Description
-    trainer: ClassificationTrainer
-    checkpointer: TrainingCheckpointer
-    best: BestCheckpointHook
-    max_iter: int
-    data: str  # what the images are, for the log
-    notes: list[str]  # on the weights that it starts from
-
-    @classmethod
-    def from_cfg(cls, cfg: CfgNode, resume: bool, allow_changes: bool) -> _Training:
-        check_setup(cfg)
-        train_set, test_set = find_splits(cfg)
-        cfg = with_length(cfg, len(train_set))
-        check_solver_config(cfg)
-        data = describe(cfg, training=train_set, test=test_set)
-        _check_num_classes(cfg, len(train_set.classes))
-        model, notes = initial_network(cfg, len(train_set.classes), resume)
-        teacher = _build_teacher(cfg, train_set.classes)
-        # What these two refuse shall be said before anything is written.
-        _train_loader(train_set, cfg), _test_loader(test_set, cfg)
-        run = begin_run(
-            cfg,
-            "training",
-            lambda: fingerprint(cfg.DATA.ROOT, train=train_set, test=test_set),
-            resume=resume,
-            allow_changes=allow_changes,
-        )
-        # From here on it may take minutes.
-        train_set, test_set = cache_images(train_set, cfg), cache_images(test_set, cfg)
-        loader = _train_loader(train_set, cfg)
-        trainer = _build_trainer(cfg, model, teacher, loader)
-        description = Description(model.arch, preprocessing(cfg), train_set.classes)
-        checkpointer = TrainingCheckpointer(
-            trainer.evaluated,
-            cfg.OUTPUT_DIR,
-            description,
-            config=cfg.dump(),
-            run=run.tag,
-            trainer=trainer,
-        )
-        best = BestCheckpointHook(checkpointer, f"{_TEST}top1")
-        test_loader = _test_loader(test_set, cfg)
-
-        def test() -> dict[str, float]:
-            scores = _score(trainer.evaluated, test_loader)
-            return {f"{_TEST}{name}": value for name, value in scores.items()}
-
-        trainer.register_hooks(
-            standard_hooks(cfg, trainer, checkpointer, len(loader), test, best, _SHOWN_SCALARS)
-        )
-        max_iter = cfg.SOLVER.EPOCHS * len(loader)
-        return cls(cfg, run, description, trainer, checkpointer, best, max_iter, data, notes)
-
-    def result(self) -> dict[str, Any]:
-        """The figures of the evaluation that followed the last step."""
-        latest = self.trainer.storage.latest()
-        scores = {
-            name.removeprefix(_TEST): value
-            for name, (value, _) in latest.items()
-            if name.startswith(_TEST)
-        }
-        return {
-            **scores,
-            "best_top1": self.best.best,
-            "best_iteration": self.best.best_iteration,
-            **_cost(self.trainer.model, self.cfg),
-            "weights": "last" if self.trainer.ema is None else "ema",
-        }
 
 
 def _check_num_classes(cfg: CfgNode, num_classes: int) -> None:
@@ -323,17 +244,3 @@ def _score(model: nn.Module, loader: TestLoader) -> dict[str, float]:
 
 def _cost(model: SearchedNet, cfg: CfgNode) -> dict[str, int]:
     return {"flops": model.arch.flops(cfg.DATA.INPUT_SIZE), "params": model.arch.params}
-
-
-def _as_text(result: dict[str, Any]) -> str:
-    return "  ".join(
-        f"{name}: {value:.5g}" if isinstance(value, float) else f"{name}: {value}"
-        for name, value in result.items()
-    )
-
-
-def _write_result(output_dir: Path, result: dict[str, Any]) -> None:
-    with atomic_write(output_dir / "result.yaml") as file:
-        file.write(yaml.safe_dump(result, sort_keys=False).encode())
-    logger.info("Result: %s. Files: %s", _as_text(result), output_dir)
-    logger.info("Report: %s", write_training_report(output_dir))
