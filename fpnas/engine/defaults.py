@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
 
@@ -22,6 +21,7 @@ from fpnas.engine.hooks import (
     check_hooks_config,
 )
 from fpnas.engine.interrupt import InterruptHook
+from fpnas.engine.run_folder import Run, unwritable
 from fpnas.engine.train_loop import HookBase
 from fpnas.errors import ConfigError
 from fpnas.solver import build_schedule
@@ -30,9 +30,6 @@ from fpnas.utils.checkpoint import Checkpointer, atomic_write
 from fpnas.utils.env import environment_info, seed_all_rng
 from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
 from fpnas.utils.logger import setup_logger
-
-if TYPE_CHECKING:
-    from fpnas.engine.run_folder import Run
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +48,6 @@ def check_setup(cfg: CfgNode) -> None:
         raise unwritable(cfg, f"{nearest} is no folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise unwritable(cfg, f"no permission to write into {nearest}")
-
-
-def unwritable(cfg: CfgNode, reason: str | None) -> ConfigError:
-    """The error that OUTPUT_DIR cannot be written to, for a ``reason``."""
-    return ConfigError(
-        f"OUTPUT_DIR '{Path(cfg.OUTPUT_DIR)}' cannot be written to ({reason}); choose another."
-    )
 
 
 def default_setup(cfg: CfgNode, args: argparse.Namespace, run: Run | None = None) -> None:

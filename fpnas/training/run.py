@@ -36,7 +36,7 @@ from fpnas.training.artifact import Description, describe_weights, load_network
 from fpnas.training.fine_tuning import initial_network, with_length
 from fpnas.training.fit import Parts, Task, as_text, fit
 from fpnas.training.report import write_training_report
-from fpnas.training.trainer import ClassificationTrainer
+from fpnas.training.trainer import ClassificationTrainer, placed
 from fpnas.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def run_evaluation(cfg: CfgNode, classes: Sequence[str] = ()) -> dict[str, Any]:
         images = match_classes(images, classes)
     model = _load_for_evaluation(cfg, images)
     images = cache_images(images, cfg)
-    result = _score(_placed(model, cfg), _test_loader(images, cfg))
+    result = _score(placed(model, cfg), _test_loader(images, cfg))
     result |= _cost(model, cfg)
     logger.info("%s on %d images: %s", cfg.MODEL.WEIGHTS, len(images), as_text(result))
     return result
@@ -179,14 +179,14 @@ def _build_trainer(
     cfg: CfgNode, model: SearchedNet, teacher: SearchedNet | None, loader: TrainLoader
 ) -> ClassificationTrainer:
     solver = cfg.SOLVER
-    model = _placed(model, cfg)
+    model = placed(model, cfg)
     return ClassificationTrainer(
         model,
         build_optimizer(cfg, model),
         loader,
         ClassificationLoss(
             solver.LABEL_SMOOTHING,
-            None if teacher is None else _placed(teacher, cfg),
+            None if teacher is None else placed(teacher, cfg),
             solver.DISTILL.WEIGHT,
             solver.DISTILL.TEMPERATURE,
         ),
@@ -196,12 +196,6 @@ def _build_trainer(
         channels_last=solver.CHANNELS_LAST,
         compile_model=solver.COMPILE,
     )
-
-
-def _placed(model: nn.Module, cfg: CfgNode) -> nn.Module:
-    """``model`` on the device of this process, in the memory format of the config."""
-    formats = {True: torch.channels_last, False: torch.contiguous_format}
-    return model.to(comm.get_device(), memory_format=formats[cfg.SOLVER.CHANNELS_LAST])
 
 
 def _load_for_evaluation(cfg: CfgNode, images: ImageSet) -> SearchedNet:

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from fpnas.config import CfgNode
 from fpnas.data.batch_source import BatchSource
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.solver import ClassificationLoss, restore_optimizer
@@ -189,6 +190,12 @@ class ClassificationTrainer(ModelTrainer):
         """Take over :meth:`state_dict`. ValueError if SOLVER.EMA_DECAY came or went."""
         super().load_state_dict(state)
         self._running_top1 = state["running_top1"]
+
+
+def placed(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """``model`` on the device of this process, in the memory format of the config."""
+    formats = {True: torch.channels_last, False: torch.contiguous_format}
+    return model.to(comm.get_device(), memory_format=formats[cfg.SOLVER.CHANNELS_LAST])
 
 
 def _distributed(model: nn.Module, device: torch.device) -> nn.Module:

@@ -17,6 +17,7 @@ from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
 from fpnas.training import ModelTrainer, normalisation_notes
 from fpnas.training.fit import Parts
+from fpnas.training.trainer import placed
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import load_weights
 
@@ -48,8 +49,7 @@ def build_parts(
     """Trainer and data. ConfigError if there are fewer ``samples`` than SOLVER.BATCH_SIZE."""
     solver = cfg.SOLVER
     batches = SampleBatches(samples, collate, solver.BATCH_SIZE, cfg.SEED, cfg.DATA.NUM_WORKERS)
-    formats = {True: torch.channels_last, False: torch.contiguous_format}
-    model.to(comm.get_device(), memory_format=formats[solver.CHANNELS_LAST])
+    model = placed(model, cfg)
     made = trainer(
         model,
         build_optimizer(cfg, model),
