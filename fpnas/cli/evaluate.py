@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="published network, in place of a config")
     add_launch_arguments(parser)
     add_config_arguments(parser)
-    parser.set_defaults(resume=False, eval_only=True)
+    parser.set_defaults(resume=False, allow_changes=False, eval_only=True)
 
 
 def run(args: argparse.Namespace) -> int:
