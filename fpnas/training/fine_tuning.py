@@ -58,7 +58,8 @@ def _known_arch(cfg: CfgNode, goes_on: bool) -> Architecture | None:
 def normalisation_notes(cfg: CfgNode) -> list[str]:
     """Which of DATA.MEAN and DATA.STD differ from those of MODEL.WEIGHTS, a sentence each.
 
-    For the caller to log. Empty without weights, and for files that do not say what they expect.
+    And DATA.INPUT_SIZE, where the weights give the architecture, too. For the caller to log. Empty
+    without weights, and for files that do not say what they expect.
     Raises as :func:`fpnas.training.artifact.describe_weights`.
     """
     about = describe_weights(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
@@ -66,6 +67,8 @@ def normalisation_notes(cfg: CfgNode) -> list[str]:
         return []
     theirs, ours = about.preprocessing, preprocessing(cfg)
     pairs = {"DATA.MEAN": (theirs.mean, ours.mean), "DATA.STD": (theirs.std, ours.std)}
+    if not cfg.MODEL.ARCH:  # nobody has chosen a size for it
+        pairs["DATA.INPUT_SIZE"] = (theirs.input_size, ours.input_size)
     return [
         f"{cfg.MODEL.WEIGHTS} was trained with {key} {expected}, this run has {found}"
         for key, (expected, found) in pairs.items()

@@ -124,9 +124,10 @@ def test_an_evaluation_needs_the_classes_of_the_data(cfg, three, with_arch):
 def test_a_training_starts_from_the_architecture_of_its_weights(cfg, three, tmp_path):
     """It can be resumed when the file is gone."""
     arch, cfg.MODEL.ARCH, cfg.MODEL.WEIGHTS = cfg.MODEL.ARCH, "", three
-    cfg.SOLVER.EPOCHS = 1
+    cfg.SOLVER.EPOCHS, cfg.DATA.INPUT_SIZE = 1, 16
     result = run_training(cfg)
     log = (Path(cfg.OUTPUT_DIR) / "log.txt").read_text()
+    assert "was trained with DATA.INPUT_SIZE 12, this run has 16" in log
     assert "dropped for a fresh classifier of 6 classes" in log
     Path(three).unlink()
     assert run_training(cfg, resume=True) == result
