@@ -14,13 +14,13 @@ import argparse
 from collections.abc import Mapping
 
 from fpnas.cli import train
-from fpnas.cli.launching import launch_run
-from fpnas.config import CfgNode
-from fpnas.config.flags import (
+from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
     check_overrides,
+    launch_run,
 )
+from fpnas.config import CfgNode
 from fpnas.errors import UserError
 
 

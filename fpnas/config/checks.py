@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import ConfigError, did_you_mean
@@ -37,3 +38,12 @@ def _lookup(cfg: CfgNode, key: str) -> object:
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
+
+
+def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key that holds a value, with its sections (``DATA.AUGMENT.HFLIP``), and that value."""
+    for name, value in cfg.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

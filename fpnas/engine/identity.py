@@ -16,7 +16,7 @@ import yaml
 
 import fpnas
 from fpnas.config import CfgNode, get_cfg
-from fpnas.config.backbone_tasks import leaves
+from fpnas.config.checks import leaves
 from fpnas.data.fingerprint import Fingerprint
 from fpnas.errors import CheckpointError
 from fpnas.utils.checkpoint import RunTag, atomic_write

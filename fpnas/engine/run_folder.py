@@ -17,7 +17,6 @@ from torch import nn
 
 from fpnas.config import CfgNode
 from fpnas.data.fingerprint import Fingerprint
-from fpnas.engine.defaults import unwritable
 from fpnas.engine.identity import (
     FILE,
     Moving,
@@ -70,6 +69,13 @@ class Run:
         """Note what has changed, once a resumed run has its state: a failed one changes nothing."""
         if self.data is not None and RunIdentity.read(folder) != self.identity:
             _write(self.identity, self.data, folder)
+
+
+def unwritable(cfg: CfgNode, reason: str | None) -> ConfigError:
+    """The error that OUTPUT_DIR cannot be written to, for a ``reason``."""
+    return ConfigError(
+        f"OUTPUT_DIR '{Path(cfg.OUTPUT_DIR)}' cannot be written to ({reason}); choose another."
+    )
 
 
 def has_checkpoint(cfg: CfgNode, resume: bool) -> bool:

@@ -2,6 +2,5 @@
 
 from fpnas.report.drawing import draw_architecture
 from fpnas.report.search import write_search_report
-from fpnas.report.training import write_training_report
 
-__all__ = ["draw_architecture", "write_search_report", "write_training_report"]
+__all__ = ["draw_architecture", "write_search_report"]

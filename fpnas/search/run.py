@@ -17,18 +17,7 @@ from fpnas.data import (
     preprocessing,
 )
 from fpnas.data.seeding import derive_seed
-from fpnas.engine import (
-    CheckpointHook,
-    EvalHook,
-    HookBase,
-    InterruptHook,
-    IterationTimer,
-    LRSchedulerHook,
-    PeriodicWriter,
-    begin_run,
-    default_setup,
-    has_checkpoint,
-)
+from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.report import write_search_report
@@ -47,12 +36,11 @@ from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.setup import SearchPlan, SearchSetup
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.search.trainer import SearchTrainer
-from fpnas.solver import SharedSGD, build_optimizer, build_schedule
+from fpnas.solver import SharedSGD, build_optimizer
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights
-from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +84,18 @@ def run_search(
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
     )
-    trainer.register_hooks(_build_hooks(setup, trainer, checkpointer))
+    trainer.register_hooks(
+        build_hooks(
+            cfg,
+            trainer.optimizer,
+            checkpointer,
+            len(setup.train_loader),
+            setup.max_iter,
+            evaluate=lambda: _score_modes(setup, trainer),
+            shown=_SHOWN_SCALARS,
+            every_step=True,  # the learning of a distribution is looked at step by step
+        )
+    )
     checkpointer.resume_or_load("", resume=resume)
     default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
     halves = {
@@ -204,41 +203,14 @@ _TRAINERS: dict[str, Callable[[SearchSetup, SuperNet], SupernetTrainer]] = {
 }
 
 
-def _build_hooks(
-    setup: SearchSetup, trainer: SupernetTrainer, checkpointer: Checkpointer
-) -> list[HookBase | None]:
-    cfg, output_dir = setup.cfg, Path(setup.cfg.OUTPUT_DIR)
-
-    def score_modes() -> dict[str, float]:
-        scores = {}
-        for searcher in trainer.searchers:
-            suffix = "" if len(trainer.searchers) == 1 else f"@{setup.short(searcher.target)}"
-            own = setup.score(trainer.supernet, searcher.distribution.mode())
-            scores |= {f"{name}{suffix}": value for name, value in own.items()}
-        return scores
-
-    save = CheckpointHook(
-        checkpointer, setup.iterations(cfg.CHECKPOINT.PERIOD), cfg.CHECKPOINT.KEEP
-    )
-    summaries = [MetricPrinter(setup.max_iter, _SHOWN_SCALARS)]
-    if cfg.LOG.TENSORBOARD:
-        summaries.append(TensorBoardWriter(output_dir / "tensorboard"))
-    return [
-        IterationTimer(),
-        LRSchedulerHook(trainer.optimizer, build_schedule(cfg, len(setup.train_loader))),
-        EvalHook(setup.iterations(cfg.TEST.PERIOD), score_modes),
-        # The learning of a distribution is looked at step by step, hence a line for each.
-        PeriodicWriter(
-            [
-                JSONWriter(output_dir / "metrics.json"),
-                ProgressBar(setup.max_iter, _SHOWN_SCALARS),
-            ],
-            period=1,
-        ),
-        PeriodicWriter(summaries, cfg.LOG.PERIOD),
-        save,
-        InterruptHook(save.save),
-    ]
+def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, float]:
+    """Accuracy of the most probable architecture of each budget."""
+    scores = {}
+    for searcher in trainer.searchers:
+        suffix = "" if len(trainer.searchers) == 1 else f"@{setup.short(searcher.target)}"
+        own = setup.score(trainer.supernet, searcher.distribution.mode())
+        scores |= {f"{name}{suffix}": value for name, value in own.items()}
+    return scores
 
 
 def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace) -> None:

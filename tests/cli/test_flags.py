@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fpnas.config.flags import add_config_arguments, add_launch_arguments
+from fpnas.cli.flags import add_config_arguments, add_launch_arguments
 
 
 def test_flags_come_before_overrides_which_may_be_negative():

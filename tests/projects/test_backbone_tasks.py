@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fpnas.config import CfgNode, get_cfg
-from fpnas.config.backbone_tasks import READ_KEYS, check_unread, leaves
+from fpnas.config.checks import leaves
 from fpnas.errors import ConfigError
+from fpnas_tasks.config import READ_KEYS, check_unread
 
 KEYS = dict(leaves(get_cfg()))
 

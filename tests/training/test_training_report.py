@@ -11,8 +11,8 @@ from report_checks import check_page
 
 from fpnas.config import get_cfg
 from fpnas.errors import ConfigError, UserError
-from fpnas.report import write_training_report
 from fpnas.spaces import get_space
+from fpnas.training.report import write_training_report
 
 
 def write_metrics(folder: Path) -> None:
