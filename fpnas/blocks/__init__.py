@@ -9,6 +9,7 @@ from fpnas.blocks.pooled_head import PooledHeadSpec
 from fpnas.blocks.skip import SkipSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
+    BlockShape,
     BlockSpec,
     Cost,
     block_name,
@@ -22,6 +23,7 @@ __all__ = [
     "PAPER_ATTENTION",
     "SHORTCUTS",
     "Attention",
+    "BlockShape",
     "BlockSpec",
     "ConvSpec",
     "Cost",
