@@ -108,7 +108,7 @@ def _measure_in_main_process(table: LatencyTable, spaces: Sequence[NetworkSpace]
     error, which must not leave them waiting.
     """
     chunks = chain.from_iterable(
-        table.measure_in_chunks(SpaceLatency(space, table).block_shapes()) for space in spaces
+        table.measure_in_chunks(SpaceLatency(space, table).shapes()) for space in spaces
     )
     outcome: int | UserError | None = 0
     while outcome is not None:

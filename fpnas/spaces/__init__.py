@@ -2,6 +2,7 @@
 
 from fpnas.spaces import fbnetv2, fp_nas_l, small  # noqa: F401  (they register their spaces)
 from fpnas.spaces.build import build_space
+from fpnas.spaces.cost_table import CostTable
 from fpnas.spaces.network import BlockGroup, NetworkSpace
 from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
 from fpnas.spaces.registry import SPACE_REGISTRY, get_space
@@ -11,6 +12,7 @@ __all__ = [
     "PAPER_FIGURES",
     "SPACE_REGISTRY",
     "BlockGroup",
+    "CostTable",
     "NetworkSpace",
     "PaperFigures",
     "SearchSpace",
