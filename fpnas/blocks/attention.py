@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fpnas.blocks.channels import round_channels
+from fpnas.blocks.spec import round_channels
 from fpnas.errors import ConfigError
 from fpnas.layers import SplitAttention, check_activation, check_gate
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from fpnas.blocks.attention import PAPER_ATTENTION, Attention
-from fpnas.blocks.channels import round_channels
-from fpnas.blocks.skip import SkipSpec
+from fpnas.blocks.conv import SkipSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
     BlockSpec,
@@ -19,6 +18,7 @@ from fpnas.blocks.spec import (
     check_ratio,
     check_whole,
     output_size,
+    round_channels,
 )
 from fpnas.errors import ConfigError
 from fpnas.layers import ConvBNAct, PaddedShortcut, check_activation, check_padding

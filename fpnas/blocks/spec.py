@@ -145,6 +145,16 @@ def output_size(size: int, stride: int) -> int:
     return (size - 1) // stride + 1
 
 
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """``channels`` rounded half up to a multiple of ``divisor``, as the FBNet family does.
+
+    At least ``divisor``; one step higher when rounding would lose over 5 %.
+    """
+    rounded = int(channels / divisor + 0.5) * divisor
+    rounded += divisor * (rounded < 0.95 * channels)
+    return max(rounded, divisor)
+
+
 def spec_to_dict(spec: BlockSpec) -> dict[str, Any]:
     """Plain data of a block: its registry name under ``block``, then its fields.
 

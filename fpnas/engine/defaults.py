@@ -12,9 +12,10 @@ from fpnas.config import CfgNode
 from fpnas.engine.hooks import check_hooks_config
 from fpnas.errors import ConfigError
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import atomic_write
-from fpnas.utils.env import environment_info, seed_all_rng
+from fpnas.utils.env import environment_info
+from fpnas.utils.file_io import atomic_write
 from fpnas.utils.logger import setup_logger
+from fpnas.utils.rng import seed_all_rng
 
 if TYPE_CHECKING:
     from fpnas.engine.run_folder import Run

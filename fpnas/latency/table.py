@@ -19,7 +19,7 @@ from fpnas.blocks import BlockShape
 from fpnas.errors import UserError
 from fpnas.latency.block_timer import OnnxTimer, Timer
 from fpnas.spaces import CostTable, NetworkSpace
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 logger = logging.getLogger(__name__)
 

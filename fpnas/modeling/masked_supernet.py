@@ -19,7 +19,7 @@ from torch.func import functional_call
 from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec
 from fpnas.errors import ConfigError, UserError
 from fpnas.layers import PaddedShortcut
-from fpnas.modeling.init import without_init
+from fpnas.modeling.searched_net import without_init
 from fpnas.modeling.supernet import SuperNet, tensor_places
 from fpnas.modeling.weight_store import Shape
 from fpnas.spaces import BlockGroup, NetworkSpace, SearchSpace

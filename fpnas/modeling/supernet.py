@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from fpnas.blocks import BlockSpec
 from fpnas.errors import ConfigError
-from fpnas.modeling.init import init_weights, without_init, zero_init_residual
-from fpnas.modeling.searched_net import SearchedNet
+from fpnas.modeling.searched_net import SearchedNet, init_weights, without_init, zero_init_residual
 from fpnas.modeling.weight_store import Shape, WeightStore
 from fpnas.spaces import NetworkSpace
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fpnas.data.batch_source import BatchSource
+from fpnas.data.loader import BatchSource
 from fpnas.engine import check_finite
 from fpnas.errors import UserError
 from fpnas.modeling.masked_supernet import MaskedSuperNet

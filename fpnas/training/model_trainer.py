@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from fpnas.data.batch_source import BatchSource
+from fpnas.data.loader import BatchSource
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.solver import restore_optimizer
 

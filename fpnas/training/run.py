@@ -26,7 +26,6 @@ from fpnas.data import (
     match_classes,
     preprocessing,
 )
-from fpnas.data.seeding import derive_seed
 from fpnas.engine import (
     BestCheckpointHook,
     Run,
@@ -52,7 +51,9 @@ from fpnas.training.standard_hooks import standard_hooks
 from fpnas.training.teacher import build_teacher
 from fpnas.training.trainer import ClassificationTrainer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import atomic_write, load_weights, read_checkpoint
+from fpnas.utils.checkpoint import load_weights, read_checkpoint
+from fpnas.utils.file_io import atomic_write
+from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
 

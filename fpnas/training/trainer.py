@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from fpnas.data.batch_source import BatchSource
+from fpnas.data.loader import BatchSource
 from fpnas.solver import ClassificationLoss
 from fpnas.training.model_trainer import ModelTrainer
 from fpnas.utils import comm

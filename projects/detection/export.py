@@ -13,7 +13,7 @@ import torch
 from fpnas.cli.main import guarded
 from fpnas.config.checks import check_value
 from fpnas.config.flags import check_overrides
-from fpnas.data.square import square_input
+from fpnas.data.preprocessing import square_input
 from fpnas.export import mobile
 from fpnas_detection.export import export_detector
 from fpnas_detection.inference import load_detector

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fpnas.config import CfgNode
-from fpnas.data.square import square_input
+from fpnas.data.preprocessing import square_input
 from fpnas.errors import CheckpointError
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import load_weights, read_checkpoint

@@ -14,14 +14,15 @@ from torch import nn
 
 from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches
-from fpnas.data.seeding import derive_seed
 from fpnas.engine import BestCheckpointHook, begin_run, check_setup, default_setup, has_checkpoint
 from fpnas.errors import CheckpointError
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
 from fpnas.training import normalisation_notes, standard_hooks
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer, RunTag, atomic_write
+from fpnas.utils.checkpoint import Checkpointer, RunTag
+from fpnas.utils.file_io import atomic_write
+from fpnas.utils.rng import derive_seed
 from fpnas_detection.backbones import build_backbone
 from fpnas_detection.coco import read_coco
 from fpnas_detection.data import AugmentedSet, DetectionSet, collate, fingerprint

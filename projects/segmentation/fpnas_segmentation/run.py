@@ -12,14 +12,15 @@ import yaml
 
 from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches
-from fpnas.data.seeding import derive_seed
 from fpnas.engine import BestCheckpointHook, begin_run, check_setup, default_setup, has_checkpoint
 from fpnas.errors import CheckpointError
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
 from fpnas.training import normalisation_notes, standard_hooks
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights, read_checkpoint
+from fpnas.utils.checkpoint import Checkpointer, load_weights, read_checkpoint
+from fpnas.utils.file_io import atomic_write
+from fpnas.utils.rng import derive_seed
 from fpnas_segmentation.config import check_config, get_segmentation_cfg
 from fpnas_segmentation.data import AugmentedSet, SegmentationSet, collate, fingerprint, read_split
 from fpnas_segmentation.evaluate import evaluate
