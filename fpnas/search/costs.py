@@ -86,7 +86,7 @@ def build_cost(cfg: CfgNode, space: NetworkSpace) -> Cost:
 def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[Cost]:
     """A cost for each of ``spaces``; measured ones share a table, and with it the file."""
     if cfg.SEARCH.COST != "latency":
-        return [getattr(space, cfg.SEARCH.COST) for space in spaces]
+        return [space.cost_table(cfg.SEARCH.COST) for space in spaces]
     path = cfg.SEARCH.LATENCY_TABLE
     if not path:
         raise ConfigError(
