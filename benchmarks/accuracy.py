@@ -39,13 +39,13 @@ from units import claimed, stored, write_json
 from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode
 from fpnas.data import build_dataset
-from fpnas.data.seeding import generator_for
 from fpnas.errors import UserError
 from fpnas.model_zoo import comparison
 from fpnas.model_zoo.comparison import Comparison, Trained, networks_of, record_trainings
 from fpnas.model_zoo.comparison_plot import draw_networks
 from fpnas.spaces import get_space
 from fpnas.training import run_training
+from fpnas.utils.rng import generator_for
 
 _COMPARISON = Path(comparison.__file__).with_suffix(".yaml")
 _LEAST_SHARE = 0.95  # of the budget, that a random architecture uses

@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from fpnas.blocks.channels import Numbers, round_channels
+from fpnas.blocks.spec import round_channels
 from fpnas.errors import ConfigError
 from fpnas.layers import SplitAttention, check_activation, check_gate
 
@@ -46,11 +43,9 @@ class Attention:
                 f"Attention.divisor must be a whole number of at least 1, found {self.divisor!r}."
             )
 
-    def hidden_channels(self, in_channels: Numbers, inner: Numbers) -> Numbers:
-        """Width of the hidden layer, for one block (int) or K blocks (LongTensor)."""
+    def hidden_channels(self, in_channels: int, inner: int) -> int:
+        """Width of the hidden layer."""
         base = inner if self.of == "expanded" else in_channels
-        if isinstance(base, Tensor):  # in the precision of Python's numbers
-            return round_channels(torch.floor(base.double() * self.ratio), self.divisor)
         return round_channels(int(base * self.ratio), self.divisor)
 
     def build(self, in_channels: int, inner: int, splits: int, block_act: str) -> SplitAttention:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fpnas.errors import ConfigError, did_you_mean
 from fpnas.utils.registry import Registry
@@ -28,13 +28,13 @@ BLOCK_REGISTRY = Registry(
     That is enough to stand in an architecture's YAML file and in a search space. A block that
     groups of a space search over may also define ``size_fields`` (fields on which weights are
     shared by slicing), ``weight_group`` (which choices share weights), ``build_largest`` (what a
-    supernet stores), ``from_choice`` and ``batch_cost`` (a vectorised ``cost``).
+    supernet stores) and ``from_choice``.
     """,
 )
 
 
 class Cost(NamedTuple):
-    """Cost of a block, or of K blocks as tensors ``[K]``.
+    """Cost of a block, or of K networks as tensors ``[K]``.
 
     Attributes:
         flops: multiply-adds of convolutions and linear layers for one image, the convention of
@@ -102,42 +102,57 @@ class BlockSpec(ABC):
         """The block that a choice of search variables stands for; may be of another type."""
         return cls(**fields)
 
-    @classmethod
-    def batch_cost(
-        cls,
-        fields: Mapping[str, Tensor | Any],
-        in_channels: Tensor,
-        height: int,
-        width: int,
-    ) -> Cost:
-        """Cost of K choices at once.
 
-        Args:
-            fields: for each field, K values: a tensor for numbers, a list for anything else.
-            in_channels: LongTensor ``[K]``.
-            height, width: input size, px.
+class BlockShape(NamedTuple):
+    """A block and the input it gets: all that its cost depends on.
 
-        Returns:
-            LongTensors ``[K]``. This default calls ``cost`` once for each distinct row.
-        """
-        known: dict[tuple[Any, ...], Cost] = {}
-        rows = zip(*(_column(values) for values in fields.values()), strict=True)
-        costs = []
-        for channels, row in zip(in_channels.tolist(), rows, strict=True):
-            if (channels, row) not in known:
-                spec = cls.from_choice(**dict(zip(fields, row, strict=True)))
-                known[channels, row] = spec.cost(channels, height, width)
-            costs.append(known[channels, row])
-        return Cost(torch.tensor([c.flops for c in costs]), torch.tensor([c.params for c in costs]))
+    Attributes:
+        spec: the block.
+        in_channels: channels that enter it.
+        in_size: rows (= columns) that enter it, px.
+    """
 
+    spec: BlockSpec
+    in_channels: int
+    in_size: int
 
-def _column(values: Tensor | list[Any]) -> list[Any]:
-    return values.tolist() if isinstance(values, Tensor) else values
+    @property
+    def cost(self) -> Cost:
+        return self.spec.cost(self.in_channels, self.in_size, self.in_size)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the block hands its input on as it is."""
+        if self.cost.params:
+            return False  # without a module to build
+        with torch.device("meta"):  # no weights, no random numbers
+            return isinstance(self.spec.build(self.in_channels), nn.Identity)
+
+    def __str__(self) -> str:
+        """Registry name, fields and input, such as ``Skip(channels=16, stride=2) on 8x28x28``."""
+        fields = spec_to_dict(self.spec)
+        name = fields.pop("block")
+        # 1 and 1.0 are equal as fields, hence one block shape.
+        for key, value in fields.items():
+            if isinstance(value, float) and value.is_integer():
+                fields[key] = int(value)
+        inner = ", ".join(f"{key}={value}" for key, value in fields.items())
+        return f"{name}({inner}) on {self.in_channels}x{self.in_size}x{self.in_size}"
 
 
 def output_size(size: int, stride: int) -> int:
     """Rows (columns) that leave a padded convolution of ``stride`` on ``size`` rows (columns)."""
     return (size - 1) // stride + 1
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """``channels`` rounded half up to a multiple of ``divisor``, as the FBNet family does.
+
+    At least ``divisor``; one step higher when rounding would lose over 5 %.
+    """
+    rounded = int(channels / divisor + 0.5) * divisor
+    rounded += divisor * (rounded < 0.95 * channels)
+    return max(rounded, divisor)
 
 
 def spec_to_dict(spec: BlockSpec) -> dict[str, Any]:

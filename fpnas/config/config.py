@@ -11,6 +11,8 @@ from fvcore.common.config import CfgNode as _CfgNode
 
 from fpnas.errors import ConfigError, did_you_mean
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 
 class CfgNode(_CfgNode):
     """fvcore's CfgNode (``_BASE_`` inheritance), restricted to safe YAML, strict about keys.
@@ -176,3 +178,37 @@ def _as_number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def config_folder() -> Path:
+    """The folder of the shipped configs: ``fpnas/configs`` if installed, else the checkout's."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def list_configs() -> list[str]:
+    """Names of all shipped configs, relative to :func:`config_folder`, sorted."""
+    folder = config_folder()
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+
+
+def find_config(name: str | Path) -> Path:
+    """The config file called ``name``: an existing path, or a shipped config.
+
+    A shipped config is named relative to the configs folder, with or without a leading
+    ``configs/``, so that ``configs/quick/train.yaml`` works outside a checkout, too.
+    Raises ConfigError with the nearest shipped name if there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ConfigError(f"Config file '{name}' is a folder; a YAML file is needed.")
+    shipped_name = path.as_posix().removeprefix("./").removeprefix("configs/")
+    names = list_configs()
+    if shipped_name in names:
+        return config_folder() / shipped_name
+    hint = did_you_mean(shipped_name, names) or " 'fpnas configs' lists those."
+    raise ConfigError(
+        f"Config file '{name}' does not exist, neither here nor among the shipped configs.{hint}"
+    )

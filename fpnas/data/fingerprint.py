@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from fpnas.data.image_set import ImageSet
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 # Name of an image, and all else that is known of it: "3 1024" for label and bytes.
 Line = tuple[str, str]

@@ -102,3 +102,9 @@ def set_preprocessing(cfg: CfgNode, wanted: Preprocessing) -> None:
     """Set the keys of ``cfg.DATA`` that :func:`preprocessing` reads; the inverse of it."""
     for key, value in wanted.to_dict().items():
         cfg.DATA[key.upper()] = tuple(value) if isinstance(value, list) else value
+
+
+def square_input(image: Tensor, side: int) -> Tensor:
+    """uint8 [3, H, W] -> float32 [3, S, S] in [0, 1], resized whatever its shape; S is ``side``."""
+    resized = F.resize(image, [side, side], antialias=True)
+    return F.to_dtype(resized, torch.float32, scale=True)

@@ -19,7 +19,8 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.config.checks import leaves
 from fpnas.data.fingerprint import Fingerprint
 from fpnas.errors import CheckpointError
-from fpnas.utils.checkpoint import RunTag, atomic_write
+from fpnas.utils.checkpoint import RunTag
+from fpnas.utils.file_io import atomic_write
 
 FILE = "run.yaml"
 

@@ -13,7 +13,7 @@ from statistics import mean, stdev
 import yaml
 
 from fpnas.model_zoo.strict import parse, to_plain
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 _HEADER = "# Networks that were trained alike here; written by benchmarks/accuracy.py record.\n"
 _RANDOM = re.compile(r"(random-.+)-\d+")  # its last number is the seed of the architecture

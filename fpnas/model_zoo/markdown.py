@@ -14,7 +14,7 @@ from fpnas.model_zoo.manifest import all_records, zoo_folder
 from fpnas.model_zoo.paper import paper_tables
 from fpnas.model_zoo.record import ZooRecord
 from fpnas.model_zoo.searched import searches
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 FILE = "MODEL_ZOO.md"
 DRAWINGS = "drawings"

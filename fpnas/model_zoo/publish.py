@@ -14,7 +14,7 @@ from fpnas.model_zoo.manifest import zoo_folder
 from fpnas.model_zoo.record import OWN_LAYOUT, Metric, SearchCost, ZooRecord, check_name
 from fpnas.training import load_trained
 from fpnas.utils.cache import sha256_of
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,8 +21,7 @@ from fpnas.model_zoo.names import get_record
 from fpnas.model_zoo.pypi import cached_file, installed_file, split
 from fpnas.model_zoo.record import OWN_LAYOUT, ZooRecord
 from fpnas.utils.cache import cache_folder, changing, sha256_of
-from fpnas.utils.checkpoint import atomic_write
-from fpnas.utils.file_io import local_path
+from fpnas.utils.file_io import atomic_write, local_path
 
 
 def get_checkpoint_file(name: str) -> Path:

@@ -86,7 +86,7 @@ def build_cost(cfg: CfgNode, space: NetworkSpace) -> Cost:
 def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[Cost]:
     """A cost for each of ``spaces``; measured ones share a table, and with it the file."""
     if cfg.SEARCH.COST != "latency":
-        return [getattr(space, cfg.SEARCH.COST) for space in spaces]
+        return [space.cost_table(cfg.SEARCH.COST) for space in spaces]
     path = cfg.SEARCH.LATENCY_TABLE
     if not path:
         raise ConfigError(
@@ -108,7 +108,7 @@ def _measure_in_main_process(table: LatencyTable, spaces: Sequence[NetworkSpace]
     error, which must not leave them waiting.
     """
     chunks = chain.from_iterable(
-        table.measure_in_chunks(SpaceLatency(space, table).block_shapes()) for space in spaces
+        table.measure_in_chunks(SpaceLatency(space, table).shapes()) for space in spaces
     )
     outcome: int | UserError | None = 0
     while outcome is not None:

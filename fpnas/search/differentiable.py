@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fpnas.data.batch_source import BatchSource
+from fpnas.data.loader import BatchSource
 from fpnas.engine import check_finite
 from fpnas.errors import UserError
 from fpnas.modeling.masked_supernet import MaskedSuperNet
-from fpnas.search.budget import Cost
-from fpnas.search.expected_cost import ExpectedCost
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.supernet_trainer import SupernetTrainer
-from fpnas.spaces import NetworkSpace
+from fpnas.spaces import CostTable, NetworkSpace
 from fpnas.utils import comm
 
 
@@ -39,7 +37,7 @@ class RelaxedSearcher(ArchitectureSearcher):
     def __init__(
         self,
         space: NetworkSpace,
-        cost: Cost,
+        cost: CostTable,
         target: float,
         *,
         floor: float = 0.0,
@@ -47,7 +45,8 @@ class RelaxedSearcher(ArchitectureSearcher):
         lr: float = 0.016,
         seed: int = 0,
     ) -> None:
-        """Arguments as in :class:`ArchitectureSearcher`; ``cost`` is a sum over blocks.
+        """Arguments as in :class:`ArchitectureSearcher`; ``cost`` is a sum over blocks,
+        such as ``space.cost_table("flops")``.
 
         ``floor`` only limits the result: the expected cost is not held above it.
         """
@@ -61,7 +60,7 @@ class RelaxedSearcher(ArchitectureSearcher):
             lr=lr,
             seed=seed,
         )
-        self._expected = ExpectedCost(space, cost)
+        self._expected = cost.expected
 
     def probabilities(self) -> list[Tensor]:
         """The probabilities [values] of each variable, float64, differentiable in alpha."""

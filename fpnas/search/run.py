@@ -16,7 +16,6 @@ from fpnas.data import (
     fingerprint,
     preprocessing,
 )
-from fpnas.data.seeding import derive_seed
 from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet
@@ -40,7 +39,9 @@ from fpnas.solver import SharedSGD, build_optimizer
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights
+from fpnas.utils.checkpoint import Checkpointer, load_weights
+from fpnas.utils.file_io import atomic_write
+from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
 

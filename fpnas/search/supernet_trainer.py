@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fpnas.data.batch_source import BatchSource
+from fpnas.data.loader import BatchSource
 from fpnas.engine import TrainerBase
 from fpnas.modeling import SuperNet
 from fpnas.search.searcher import ArchitectureSearcher

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fpnas.data.batch_source import BatchSource
+from fpnas.data.loader import BatchSource
 from fpnas.engine import check_finite
 from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search.searcher import ArchitectureSearcher

@@ -11,11 +11,11 @@ import torch
 from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode
 from fpnas.data import preprocessing
-from fpnas.data.seeding import derive_seed
 from fpnas.engine import has_checkpoint
 from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
 from fpnas.training.artifact import describe_weights, described_arch, with_num_classes
 from fpnas.utils import comm
+from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from torch import nn
 
 from fpnas.config import CfgNode
 from fpnas.data import Fingerprint
-from fpnas.data.seeding import derive_seed
 from fpnas.engine import BestCheckpointHook, begin_run, build_hooks, default_setup
 from fpnas.training.artifact import SelfDescription, TrainingCheckpointer
 from fpnas.training.trainer import ModelTrainer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
+from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
 

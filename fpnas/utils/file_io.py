@@ -1,11 +1,21 @@
-"""Paths with a scheme, such as ``zoo://efficientnet_lite0``, as files on this machine."""
+"""Files: paths with a scheme, places to write to, and writing all of a file or nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
 from iopath.common.file_io import PathManager
+
+from fpnas.errors import UserError
+
+# Ends the names of files that are being written.
+TEMPORARY_SUFFIX = ".fpnas-tmp"
 
 #: fpnas' own path manager; register handlers of your own schemes here.
 path_manager = PathManager()
@@ -25,3 +35,56 @@ def local_path(path: str | os.PathLike[str], *, force: bool = False) -> str:
         if path.startswith(scheme):
             importlib.import_module(module)
     return path_manager.get_local_path(path, force=force)
+
+
+def output_file(path: str | Path) -> Path:
+    """``path``, whose folder is made if need be.
+
+    Raises UserError if ``path`` is a folder, or if its own folder cannot be written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"The output '{path}' is a folder; give the name of a file.")
+    try:
+        make_writable(path.parent)
+    except OSError as error:
+        raise UserError(f"Cannot write '{path}': {error.strerror}.") from None
+    return path
+
+
+def make_writable(folder: Path) -> None:
+    """Make ``folder`` if need be. Raises OSError if it cannot be written to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a binary file for writing that appears at ``path`` complete, or not at all.
+
+    A process killed meanwhile leaves the old file, and perhaps a temporary one beside it. An
+    exception inside the block leaves the old file only.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Only POSIX systems can open a folder."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -258,8 +258,6 @@ def test_rare_fields_are_written_where_they_differ() -> None:
 )
 def test_hidden_channels(attention: Attention, in_channels: int, inner: int, hidden: int) -> None:
     assert attention.hidden_channels(in_channels, inner) == hidden
-    columns = torch.tensor([in_channels] * 2), torch.tensor([inner] * 2)
-    assert attention.hidden_channels(*columns).tolist() == [hidden, hidden]
 
 
 def test_attention_follows_its_conventions() -> None:

@@ -1,3 +1,5 @@
+"""Whole images as squares."""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +10,7 @@ from torchvision.transforms import v2
 
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import Preprocessing, preprocessing
-from fpnas.data.preprocessing import set_preprocessing
+from fpnas.data.preprocessing import set_preprocessing, square_input
 from fpnas.errors import DataError
 
 
@@ -70,3 +72,13 @@ def test_a_config_can_be_given_a_preprocessing(plain: Preprocessing) -> None:
     cfg = get_cfg()
     set_preprocessing(cfg, plain)
     assert preprocessing(cfg) == plain
+
+
+def test_the_whole_image_becomes_a_square() -> None:
+    image = torch.zeros(3, 20, 60, dtype=torch.uint8)
+    image[0, :, 30:] = 255
+    found = square_input(image, 32)
+    assert found.shape == (3, 32, 32)
+    assert found.dtype == torch.float32
+    assert found[0, :, :14].max() == 0 and found[0, :, 18:].min() == 1
+    assert (found[1:] == 0).all()

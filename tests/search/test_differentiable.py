@@ -28,7 +28,7 @@ TARGET = 28_000  # uniformly drawn architectures cost 36,000 on average
 
 
 def make_searcher(beta: float = 1.0, target: float = TARGET, seed: int = 0) -> RelaxedSearcher:
-    return RelaxedSearcher(SPACE, SPACE.flops, target, beta=beta, lr=0.05, seed=seed)
+    return RelaxedSearcher(SPACE, SPACE.cost_table("flops"), target, beta=beta, lr=0.05, seed=seed)
 
 
 def make_trainer(

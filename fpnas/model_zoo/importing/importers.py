@@ -13,8 +13,8 @@ from fpnas.archs import Architecture
 from fpnas.errors import CheckpointError, UserError, did_you_mean
 from fpnas.model_zoo.importing.efficientnet_lite import from_efficientnet_lite
 from fpnas.model_zoo.importing.mobile_vision import from_mobile_vision
-from fpnas.utils.checkpoint import atomic_write, read_tensors
-from fpnas.utils.file_io import local_path
+from fpnas.utils.checkpoint import read_tensors
+from fpnas.utils.file_io import atomic_write, local_path
 
 
 def _from_timm(state_dict: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:

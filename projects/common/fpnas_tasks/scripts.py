@@ -18,7 +18,7 @@ from fpnas.cli.flags import (
 from fpnas.cli.main import guarded
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_value
-from fpnas.data.square import square_input
+from fpnas.data.preprocessing import square_input
 from fpnas.export import mobile
 
 

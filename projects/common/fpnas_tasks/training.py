@@ -11,7 +11,6 @@ from torch import nn
 
 from fpnas.config import CfgNode
 from fpnas.data.sample_batches import SampleBatches, Samples
-from fpnas.data.seeding import derive_seed
 from fpnas.engine import has_checkpoint
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
@@ -20,6 +19,7 @@ from fpnas.training.fit import Parts
 from fpnas.training.trainer import placed
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import load_weights
+from fpnas.utils.rng import derive_seed
 
 
 def initial_model(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fpnas.config import CfgNode
-from fpnas.data.square import square_input
+from fpnas.data.preprocessing import square_input
 from fpnas.errors import CheckpointError
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_detection.config import check_config, get_detection_cfg

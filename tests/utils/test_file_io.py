@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fpnas.errors import UserError
-from fpnas.utils.output_file import output_file
+from fpnas.utils.file_io import output_file
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:
