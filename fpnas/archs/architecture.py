@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from fpnas.blocks import BlockSpec, Cost, block_name, output_size, spec_from_dict, spec_to_dict
-from fpnas.errors import ConfigError, UserError, did_you_mean
+from fpnas.errors import ConfigError, UserError, check_known
 from fpnas.layers import BN_EPS
 
 
@@ -155,11 +155,7 @@ class Architecture:
             raise ConfigError(f"An architecture is a mapping, found {type(data).__name__}.")
         fields = {field.name: field.default for field in dataclasses.fields(cls)}
         for key in data:
-            if key not in fields:
-                raise ConfigError(
-                    f"An architecture has no key '{key}'.{did_you_mean(str(key), fields)} "
-                    f"Its keys: {', '.join(fields)}."
-                )
+            check_known(key, fields, f"An architecture has no key '{key}'", ConfigError)
         required = [key for key, default in fields.items() if default is dataclasses.MISSING]
         missing = [key for key in required if key not in data]
         if missing:

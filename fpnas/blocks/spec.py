@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
 from fpnas.utils.registry import Registry
 
 BLOCK_REGISTRY = Registry(
@@ -168,11 +168,7 @@ def _record(kind: type, values: Mapping[str, Any], what: str) -> Any:
         raise ConfigError(f"{what} is a mapping, found {values!r}.")
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in values:
-        if key not in fields:
-            raise ConfigError(
-                f"{what} has no field '{key}'.{did_you_mean(str(key), fields)} "
-                f"Its fields: {', '.join(fields)}."
-            )
+        check_known(key, fields, f"{what} has no field '{key}'", ConfigError)
     missing = [
         key for key, f in fields.items() if f.default is dataclasses.MISSING and key not in values
     ]

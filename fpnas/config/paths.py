@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -34,10 +34,11 @@ def find_config(name: str | Path) -> Path:
     if path.is_dir():
         raise ConfigError(f"Config file '{name}' is a folder; a YAML file is needed.")
     shipped_name = path.as_posix().removeprefix("./").removeprefix("configs/")
-    names = list_configs()
-    if shipped_name in names:
-        return config_folder() / shipped_name
-    hint = did_you_mean(shipped_name, names) or " 'fpnas configs' lists those."
-    raise ConfigError(
-        f"Config file '{name}' does not exist, neither here nor among the shipped configs.{hint}"
+    check_known(
+        shipped_name,
+        list_configs(),
+        f"Config file '{name}' does not exist, neither here nor among the shipped configs",
+        ConfigError,
+        listed="a file, or one that 'fpnas configs' lists",
     )
+    return config_folder() / shipped_name

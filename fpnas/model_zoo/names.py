@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 
 from fpnas.archs import ARCH_REGISTRY
-from fpnas.errors import UnknownNameError, UserError, did_you_mean
+from fpnas.errors import UserError, check_known
 from fpnas.model_zoo.manifest import find_record, record_names
 from fpnas.model_zoo.record import ZooRecord
 
@@ -23,13 +23,9 @@ def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     return sorted(fnmatch.filter(names, pattern))
 
 
-def check_known(name: str) -> None:
+def check_model(name: str) -> None:
     """Raise UnknownNameError, with the nearest name, unless :func:`list_models` has ``name``."""
-    names = list_models()
-    if name not in names:
-        raise UnknownNameError(
-            f"No model '{name}' in the zoo.{did_you_mean(name, names)} It has: {', '.join(names)}."
-        )
+    check_known(name, list_models(), f"No model '{name}' in the zoo")
 
 
 def get_record(name: str) -> ZooRecord:
@@ -40,7 +36,7 @@ def get_record(name: str) -> ZooRecord:
     """
     record = find_record(name)
     if record is None:
-        check_known(name)
+        check_model(name)
         published = ", ".join(record_names()) or "none yet"
         raise UserError(
             f"No checkpoint of '{name}' is published; model_zoo.get('{name}') gives the network "

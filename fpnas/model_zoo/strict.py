@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
 
 T = TypeVar("T")
 
@@ -30,11 +30,7 @@ def parse(cls: type[T], data: Any, where: str) -> T:
         raise ConfigError(f"{where}: must be a mapping of keys to values, found {data!r}.")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in data:
-        if key not in fields:
-            raise ConfigError(
-                f"{where}: unknown key '{key}'.{did_you_mean(str(key), fields)} "
-                f"Valid: {', '.join(fields)}."
-            )
+        check_known(key, fields, f"{where}: unknown key '{key}'", ConfigError)
     missing = [name for name, field in fields.items() if name not in data and not _optional(field)]
     if missing:
         raise ConfigError(f"{where}: missing key(s) {', '.join(missing)}.")

@@ -13,7 +13,7 @@ from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.data.preprocessing import set_preprocessing
 from fpnas.errors import UserError
 from fpnas.model_zoo.manifest import find_record
-from fpnas.model_zoo.names import check_known, get_record
+from fpnas.model_zoo.names import check_model, get_record
 from fpnas.model_zoo.record import ZooRecord
 from fpnas.model_zoo.weights import check_costs, get_checkpoint_file
 
@@ -40,7 +40,7 @@ class ModelInfo:
 
 def info(name: str) -> ModelInfo:
     """Architecture and record of ``name``. Raises UnknownNameError on an unknown name."""
-    check_known(name)
+    check_model(name)
     record = find_record(name)
     return ModelInfo(name, get_arch(name) if record is None else record.build_arch(), record)
 

