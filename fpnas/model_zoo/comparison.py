@@ -12,8 +12,8 @@ from statistics import mean, stdev
 
 import yaml
 
-from fpnas.model_zoo.strict import parse, to_plain
 from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.records import load_yaml, parse, to_plain
 
 _HEADER = "# Networks that were trained alike here; written by benchmarks/accuracy.py record.\n"
 _RANDOM = re.compile(r"(random-.+)-\d+")  # its last number is the seed of the architecture
@@ -150,4 +150,5 @@ def _merged(trained: Iterable[Trained]) -> tuple[Trained, ...]:
 
 def parse_comparisons(text: str) -> tuple[Comparison, ...]:
     """The contents of comparison.yaml. Raises ConfigError on what cannot be used."""
-    return parse(_Comparisons, yaml.safe_load(text), "comparison.yaml").comparisons
+    where = "comparison.yaml"
+    return parse(_Comparisons, load_yaml(text, where), where).comparisons

@@ -10,8 +10,8 @@ import yaml
 from tabulate import tabulate
 
 from fpnas.archs import ARCH_REGISTRY, Architecture, get_arch
-from fpnas.model_zoo.strict import parse
 from fpnas.modeling import SearchedNet
+from fpnas.utils.records import parse
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import yaml
 
 from fpnas.archs import Architecture, get_arch
 from fpnas.model_zoo.record import SearchCost
-from fpnas.model_zoo.strict import parse
+from fpnas.utils.records import parse
 
 
 @dataclass(frozen=True)

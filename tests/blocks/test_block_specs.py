@@ -122,9 +122,9 @@ def test_bad_fields(make, message: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"block": "MBConv", "channels": 8, "kernle": 3}, r"no field 'kernle'.*mean 'kernel'"),
-        ({"block": "MBConv", "channels": 8, 3: 3}, r"no field '3'"),
-        ({"block": "MBConv"}, r"'MBConv' lacks the field\(s\) channels"),
+        ({"block": "MBConv", "channels": 8, "kernle": 3}, r"unknown key 'kernle'.*mean 'kernel'"),
+        ({"block": "MBConv", "channels": 8, 3: 3}, r"unknown key '3'"),
+        ({"block": "MBConv"}, r"'MBConv': missing key\(s\) channels"),
         ({"block": "Head"}, r"channels, num_classes"),
         ({"block": "Skip", "channels": 8, "kernel": 3}, r"Valid: channels, stride"),
         ({"channels": 8}, r"mapping with the key 'block'"),
@@ -133,9 +133,12 @@ def test_bad_fields(make, message: str) -> None:
         ({"block": ["MBConv"]}, r"name of its type, found \['MBConv'\]"),
         (
             {"block": "MBConv", "channels": 8, "attention": {"gat": "hsigmoid"}},
-            r"Block 'MBConv': its field 'attention' has no field 'gat'.*mean 'gate'",
+            r"Block 'MBConv': 'attention': unknown key 'gat'.*mean 'gate'",
         ),
-        ({"block": "MBConv", "channels": 8, "attention": 1}, r"'attention' is a mapping, found 1"),
+        (
+            {"block": "MBConv", "channels": 8, "attention": 1},
+            r"Block 'MBConv': 'attention' must be a mapping .*found 1",
+        ),
     ],
 )
 def test_bad_dicts(data, message: str) -> None:
