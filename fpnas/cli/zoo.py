@@ -5,7 +5,6 @@ fpnas zoo list --pretrained
 fpnas zoo info efficientnet_lite0
 fpnas zoo import timm:mnasnet_100 --arch mnasnet_100 --output weights.safetensors
 fpnas zoo verify --download
-fpnas zoo table --paper
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info.set_defaults(action=_info)
     _add_import(actions)
     _add_verify(actions)
-    _add_table(actions)
 
 
 def _add_list(actions: argparse._SubParsersAction) -> None:
@@ -67,20 +65,6 @@ def _add_verify(actions: argparse._SubParsersAction) -> None:
         "--download", action="store_true", help="also fetch files that are not on this machine"
     )
     verifying.set_defaults(action=_verify)
-
-
-def _add_table(actions: argparse._SubParsersAction) -> None:
-    tables = actions.add_parser("table", help="published networks beside the paper's")
-    tables.add_argument(
-        "--paper", action="store_true", help="Table 8 of the paper with costs counted here"
-    )
-    tables.add_argument(
-        "--figure", type=Path, metavar="FILE", help="write Figure 1 of the paper as SVG"
-    )
-    tables.add_argument(
-        "--write", action="store_true", help="write MODEL_ZOO.md into the zoo's folder"
-    )
-    tables.set_defaults(action=_table)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,21 +112,3 @@ def _verify(args: argparse.Namespace) -> int:
         if check.message:
             print(f"{check.name}: {check.message}")
     return 1 if any(check.status == FAILED for check in checks) else 0
-
-
-def _table(args: argparse.Namespace) -> int:
-    from fpnas.model_zoo import markdown, paper
-
-    if args.figure is not None:
-        try:
-            args.figure.write_text(paper.figure_1(), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"Cannot write '{args.figure}': {error.strerror}.") from None
-        print(f"Wrote {args.figure}")
-    if args.write:
-        print(f"Wrote {markdown.write_model_zoo()}")
-    if args.paper:
-        print(paper.table_8())
-    elif not args.write and args.figure is None:
-        print(markdown.model_zoo_text())
-    return 0

@@ -66,14 +66,3 @@ def test_import(tmp_path, capsys):
     assert main([*argv, "--arch", "mnasnet_100"]) == 0
     assert str(output) in capsys.readouterr().out
     assert set(load_file(output)) == set(SearchedNet(get_arch("mnasnet_100")).state_dict())
-
-
-def test_table(tmp_path, capsys):
-    assert main(["zoo", "table"]) == 0
-    assert capsys.readouterr().out.startswith("# Model zoo")
-    figure = tmp_path / "figure.svg"
-    assert main(["zoo", "table", "--paper", "--figure", str(figure)]) == 0
-    assert "EfficientNet-B2" in capsys.readouterr().out
-    assert figure.read_text(encoding="utf-8").startswith("<svg")
-    assert main(["zoo", "table", "--figure", str(figure / "below.svg")]) == 2
-    assert f"Cannot write '{figure / 'below.svg'}': Not a directory." in capsys.readouterr().err

@@ -11,17 +11,16 @@ import pytest
 
 from fpnas.config import list_configs
 from fpnas.errors import ConfigError
-from fpnas.model_zoo import markdown
-from fpnas.model_zoo.comparison import (
+from fpnas.model_zoo.manifest import zoo_folder
+from fpnas_zoo import markdown
+from fpnas_zoo.comparison import (
     Comparison,
     Trained,
     comparisons,
+    draw_networks,
     networks_of,
-    parse_comparisons,
     record_trainings,
 )
-from fpnas.model_zoo.comparison_plot import draw_networks
-from fpnas.model_zoo.manifest import zoo_folder
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -49,7 +48,7 @@ def test_trainings_join_those_that_were_trained_alike(tmp_path: Path) -> None:
     record_trainings(file, compared(FOUND[0], epochs=40))
     again = Trained("fp_nas_x", 5_900_000, 200_000, 1, 90.0)
     record_trainings(file, compared(again, *RANDOM))
-    ten, forty = parse_comparisons(file.read_text())
+    ten, forty = comparisons(file)
     assert {one.network for one in ten.trained} == {"fp_nas_x", *(r.network for r in RANDOM)}
     assert len(ten.trained) == 5 and again in ten.trained
     assert forty.trained == (FOUND[0],)
@@ -104,7 +103,7 @@ def test_random_networks_are_not_joined() -> None:
 
 
 def test_plots_of_the_zoo_are_up_to_date() -> None:
-    """If this fails: fpnas zoo table --write"""
+    """If this fails: python tools/zoo/tables.py --write"""
     files = {path.name: path.read_text("utf-8") for path in (zoo_folder() / "plots").glob("*.svg")}
     expected = markdown.plots()
     assert files.keys() == expected.keys()

@@ -9,12 +9,13 @@ from tabulate import tabulate
 
 from fpnas.archs import Architecture
 from fpnas.blocks import MBConvSpec
-from fpnas.model_zoo.comparison import Comparison, comparisons, networks_of
 from fpnas.model_zoo.manifest import all_records, zoo_folder
-from fpnas.model_zoo.paper import paper_tables
 from fpnas.model_zoo.record import ZooRecord
-from fpnas.model_zoo.searched import searches
+from fpnas.report.drawing import draw_architecture
 from fpnas.utils.checkpoint import atomic_write
+from fpnas_zoo.comparison import Comparison, comparisons, draw_networks, networks_of
+from fpnas_zoo.paper import paper_tables
+from fpnas_zoo.searches import searches
 
 FILE = "MODEL_ZOO.md"
 DRAWINGS = "drawings"
@@ -24,9 +25,9 @@ _LEAST_POINTS = 3  # networks that make a plot worth its place
 _INTRODUCTION = """\
 # Model zoo
 
-Written by `fpnas zoo table --write` from the records in this folder; `fpnas zoo verify` holds every
-record against its architecture and its file. FLOPs are multiply-adds of convolutions and linear
-layers for one image, params their weights.
+Written by `python tools/zoo/tables.py --write` from the records in this folder; `fpnas zoo verify`
+holds every record against its architecture and its file. FLOPs are multiply-adds of convolutions
+and linear layers for one image, params their weights.
 
 ```python
 from fpnas import model_zoo
@@ -87,16 +88,12 @@ def write_model_zoo() -> Path:
 
 def drawings() -> dict[str, str]:
     """An SVG for each architecture that was searched here, by file name."""
-    from fpnas.report.drawing import draw_architecture
-
     found = [one for search in searches() for one in search.found]
     return {f"{one.arch}.svg": draw_architecture(one.build_arch()) + "\n" for one in found}
 
 
 def plots() -> dict[str, str]:
     """An SVG for each comparison of three or more networks, by file name."""
-    from fpnas.model_zoo.comparison_plot import draw_networks
-
     compared = [(_plot_name(one), networks_of(one.trained)) for one in comparisons()]
     return {name: draw_networks(nets) + "\n" for name, nets in compared if name is not None}
 

@@ -11,20 +11,22 @@ import yaml
 from fpnas.archs import Architecture
 from fpnas.config import get_cfg
 from fpnas.errors import UserError
-from fpnas.model_zoo.adopt import adopt
 from fpnas.spaces import get_space
+from fpnas_zoo.searches import adopt
 
+NAMED = Path("fpnas/archs/named")
+SEARCHED = Path("model_zoo/tables/searched.yaml")
 TARGETS = {"target-2M": 2e6, "target-3M": 3e6}
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path) -> Path:
     """Sources with one named architecture and one search."""
-    folder = tmp_path / "package"
-    (folder / "archs" / "named").mkdir(parents=True)
-    (folder / "archs" / "named" / "taken.yaml").write_text("as it was")
-    (folder / "model_zoo").mkdir()
-    (folder / "model_zoo" / "searched.yaml").write_text("searches:\n- config: earlier\n")
+    folder = tmp_path / "checkout"
+    (folder / NAMED).mkdir(parents=True)
+    (folder / NAMED / "taken.yaml").write_text("as it was")
+    (folder / SEARCHED).parent.mkdir(parents=True)
+    (folder / SEARCHED).write_text("searches:\n- config: earlier\n")
     return folder
 
 
@@ -47,16 +49,14 @@ def finished(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_target_becomes_a_named_architecture(package: Path, finished: Path) -> None:
-    adopt(finished, "search/x.yaml", "images", ["small", "large=FP-NAS-S1"], "0123abc", package)
+def test_every_target_becomes_a_named_architecture(checkout: Path, finished: Path) -> None:
+    adopt(finished, "search/x.yaml", "images", ["small", "large=FP-NAS-S1"], "0123abc", checkout)
     for name, folder in zip(("small", "large"), TARGETS, strict=True):
-        arch = Architecture.load(package / "archs" / "named" / f"{name}.yaml")
+        arch = Architecture.load(checkout / NAMED / f"{name}.yaml")
         found = Architecture.load(finished / folder / "architecture.yaml")
         assert (arch.name, arch.stages) == (name, found.stages)
         assert arch.head.num_classes == 1000
-    earlier, search = yaml.safe_load((package / "model_zoo" / "searched.yaml").read_text())[
-        "searches"
-    ]
+    earlier, search = yaml.safe_load((checkout / SEARCHED).read_text())["searches"]
     assert earlier == {"config": "earlier"}
     assert search["found"] == [
         {"arch": "small", "target": 2e6, "val_loss": 2.0},
@@ -71,12 +71,12 @@ def test_every_target_becomes_a_named_architecture(package: Path, finished: Path
     [(["one"], "1 names for 2 targets"), (["one", "taken"], "taken.yaml' exists")],
 )
 def test_names_that_do_not_fit_change_nothing(
-    package: Path, finished: Path, names: list[str], message: str
+    checkout: Path, finished: Path, names: list[str], message: str
 ) -> None:
-    before = {path: path.read_bytes() for path in package.rglob("*.yaml")}
+    before = {path: path.read_bytes() for path in checkout.rglob("*.yaml")}
     with pytest.raises(UserError, match=message):
-        adopt(finished, "search/x.yaml", "images", names, "0123abc", package)
-    assert {path: path.read_bytes() for path in package.rglob("*.yaml")} == before
+        adopt(finished, "search/x.yaml", "images", names, "0123abc", checkout)
+    assert {path: path.read_bytes() for path in checkout.rglob("*.yaml")} == before
 
 
 def set_in_config(folder: Path, *keys: str) -> None:
@@ -86,19 +86,21 @@ def set_in_config(folder: Path, *keys: str) -> None:
     (folder / "config.yaml").write_text(cfg.dump())
 
 
-def test_a_search_of_unknown_cost_changes_nothing(package: Path, finished: Path) -> None:
+def test_a_search_of_unknown_cost_changes_nothing(checkout: Path, finished: Path) -> None:
     set_in_config(finished, "SEARCH.COST", "params")
-    before = {path: path.read_bytes() for path in package.rglob("*.yaml")}
+    before = {path: path.read_bytes() for path in checkout.rglob("*.yaml")}
     with pytest.raises(UserError, match="search for params"):
-        adopt(finished, "search/x.yaml", "images", ["one", "two"], "0123abc", package)
-    assert {path: path.read_bytes() for path in package.rglob("*.yaml")} == before
+        adopt(finished, "search/x.yaml", "images", ["one", "two"], "0123abc", checkout)
+    assert {path: path.read_bytes() for path in checkout.rglob("*.yaml")} == before
 
 
-def test_a_single_target_of_a_list_lies_in_the_folder_itself(package: Path, finished: Path) -> None:
+def test_a_single_target_of_a_list_lies_in_the_folder_itself(
+    checkout: Path, finished: Path
+) -> None:
     set_in_config(finished, "SEARCH.TARGETS", "[2e6]")
     (finished / "target-2M" / "architecture.yaml").rename(finished / "architecture.yaml")
     with (finished / "metrics.json").open("a") as file:
         file.write(json.dumps({"mode_loss": 1.5}) + "\n")
-    adopt(finished, "search/x.yaml", "images", ["only"], "0123abc", package)
-    searches = yaml.safe_load((package / "model_zoo" / "searched.yaml").read_text())["searches"]
+    adopt(finished, "search/x.yaml", "images", ["only"], "0123abc", checkout)
+    searches = yaml.safe_load((checkout / SEARCHED).read_text())["searches"]
     assert searches[-1]["found"] == [{"arch": "only", "target": 2e6, "val_loss": 1.5}]

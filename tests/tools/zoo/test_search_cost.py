@@ -9,8 +9,8 @@ import pytest
 
 from fpnas.config import get_cfg
 from fpnas.errors import CheckpointError, ConfigError
-from fpnas.model_zoo.search_cost import search_cost
 from fpnas.spaces import get_space
+from fpnas_zoo.searches import search_cost
 
 STEPS = [
     {"iteration": 1, "num_samples": 2, "sampled_cost": 1e6, "time": 1.0},

@@ -13,13 +13,13 @@ from fpnas.archs import Architecture
 from fpnas.config import get_cfg
 from fpnas.data import build_dataset, preprocessing
 from fpnas.errors import CheckpointError
-from fpnas.model_zoo.publish_run import Training, data_hash, publish_run
-from fpnas.model_zoo.searched import searches
 from fpnas.model_zoo.verify import OK, verify
 from fpnas.modeling import SearchedNet
 from fpnas.spaces import get_space
 from fpnas.training import run_evaluation
 from fpnas.training.artifact import Description
+from fpnas_zoo.publish import Training, data_hash, publish_run
+from fpnas_zoo.searches import searches
 
 FACTS = Training("quick/train.yaml", "clothes", "1,000 test images", "", "0123abc", "MIT")
 

@@ -8,9 +8,9 @@ from zoo_cases import CLASSES, PREPROCESSING, tiny_arch, tiny_net
 
 from fpnas import model_zoo
 from fpnas.errors import CheckpointError
-from fpnas.model_zoo.publish import Provenance, publish
 from fpnas.model_zoo.verify import OK, verify
 from fpnas.training.artifact import Description
+from fpnas_zoo.publish import Provenance, publish
 
 PROVENANCE = Provenance(
     dataset="three pets",

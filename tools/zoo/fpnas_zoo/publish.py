@@ -1,20 +1,28 @@
-"""Puts a finished training into the zoo: provenance from its files, accuracy measured."""
+"""Puts a trained network into the zoo: weights in fp16 and a record with all that was counted.
+
+Provenance is read from the files of the training; the accuracy is that of the weights as stored.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from fpnas.archs import get_arch
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import CheckpointError
+from fpnas.model_zoo import Metric, SearchCost, ZooRecord, get_config
 from fpnas.model_zoo.cache import sha256_of
-from fpnas.model_zoo.publish import Provenance, publish, write_record
-from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
-from fpnas.model_zoo.searched import searches
-from fpnas.model_zoo.zoo import get_config
-from fpnas.training import run_evaluation
+from fpnas.model_zoo.manifest import zoo_folder
+from fpnas.model_zoo.record import OWN_LAYOUT, check_name
+from fpnas.training import load_trained, run_evaluation
+from fpnas.utils.checkpoint import atomic_write
+from fpnas_zoo.searches import searches
 
 _WEIGHTS = "weights are the average that the training keeps (EMA)"
 
@@ -110,3 +118,81 @@ def _source(cfg: CfgNode, search: SearchCost | None) -> str:
         begin += f", distilled from {get_arch(cfg.SOLVER.DISTILL.ARCH).name}"
     average = f": {_WEIGHTS}" if cfg.SOLVER.EMA_DECAY else ""
     return f"{begin}{average}, stored in fp16"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a record says about a training; attributes as those of :class:`ZooRecord`."""
+
+    dataset: str
+    recipe: str
+    commit: str
+    seed: int
+    data_hash: str
+    licence: str
+    source: str
+    search: SearchCost | None = None
+
+
+def publish(
+    name: str,
+    checkpoint: str,
+    architecture: str,
+    provenance: Provenance,
+    metrics: tuple[Metric, ...] = (),
+) -> ZooRecord:
+    """Write ``NAME.safetensors`` and ``NAME.yaml`` into the zoo's folder; return the record.
+
+    Accuracies hold for the weights as they are stored: :func:`publish_run` publishes without
+    metrics, measures, and writes the record again.
+
+    Args:
+        name: in the zoo.
+        checkpoint: ``model_final.pth`` of a training; it brings preprocessing and class names.
+        architecture: name in ``ARCH_REGISTRY`` of the network in it.
+        provenance: of the training.
+        metrics: measured on the published weights.
+
+    Raises CheckpointError if the checkpoint is of another network or has values beyond fp16.
+    """
+    check_name(name)
+    trained = load_trained(checkpoint)
+    about = trained.description
+    arch = get_arch(architecture).with_num_classes(len(about.classes))
+    about.check_same_network(arch, checkpoint)
+    path = zoo_folder() / f"{name}.safetensors"
+    weights = {key: _halved(key, value) for key, value in trained.model.state_dict().items()}
+    with atomic_write(path) as file:
+        file.write(save(weights))
+    record = ZooRecord(
+        name=name,
+        architecture=architecture,
+        metrics=metrics,
+        flops=arch.flops(about.preprocessing.input_size),
+        params=arch.params,
+        preprocessing=about.preprocessing,
+        file=path.name,
+        size_bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        layout=OWN_LAYOUT,
+        classes=about.classes,
+        **{field.name: getattr(provenance, field.name) for field in fields(provenance)},
+    )
+    write_record(record)
+    return record
+
+
+def write_record(record: ZooRecord) -> None:
+    """Write ``NAME.yaml`` into the zoo's folder."""
+    with atomic_write(zoo_folder() / f"{record.name}.yaml") as file:
+        file.write(record.to_yaml().encode())
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    """Floats as fp16, anything else as it is."""
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if not torch.isfinite(half).all():
+        raise CheckpointError(f"'{name}' has values that fp16 cannot hold; largest {value.max()}.")
+    return half.contiguous()

@@ -1,11 +1,11 @@
 """Register what a search found: named architectures, and the search in searched.yaml.
 
-    python tools/adopt_search.py out/spp search/CIFAR10-S1++-to-S4++.yaml \\
+    python tools/zoo/adopt_search.py out/spp search/CIFAR10-S1++-to-S4++.yaml \\
         --data "CIFAR-10 as JPEG files, 48 px" fp_nas_s1pp=FP-NAS-S1++ fp_nas_s2pp=FP-NAS-S2++
 
 One name for each target of the search, in their order; after '=' the paper's network with that
 target, if it has one. The commit in the record is --commit, by default that of the checkout.
-Afterwards, the tables: ``fpnas zoo table --write``.
+Afterwards, the tables: ``python tools/zoo/tables.py --write``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from fpnas.errors import UserError
-from fpnas.model_zoo.adopt import adopt
-from fpnas.utils.checkout import head_commit
+from fpnas_zoo.checkout import head_commit
+from fpnas_zoo.searches import adopt
 
 
 def main() -> None:

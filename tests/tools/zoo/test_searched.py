@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fpnas.config import find_config, get_cfg, list_configs
-from fpnas.model_zoo.markdown import model_zoo_text
-from fpnas.model_zoo.paper import paper_tables
-from fpnas.model_zoo.searched import Found, Search, searches
+from fpnas_zoo.markdown import model_zoo_text
+from fpnas_zoo.paper import paper_tables
+from fpnas_zoo.searches import Found, Search, searches
 
 FOUND = [
     pytest.param(search, found, id=found.arch) for search in searches() for found in search.found

@@ -7,18 +7,19 @@ from xml.etree import ElementTree
 import pytest
 from zoo_cases import add_in_tree
 
+import tables
 from fpnas.archs import ARCH_REGISTRY
 from fpnas.config import list_configs
+from fpnas.errors import UserError
 from fpnas.model_zoo import Metric, SearchCost, info
-from fpnas.model_zoo.listing import model_report, models_table
 from fpnas.model_zoo.manifest import zoo_folder
-from fpnas.model_zoo.markdown import DRAWINGS, FILE, drawings, model_zoo_text, write_model_zoo
-from fpnas.model_zoo.paper import count_parameters, figure_1, paper_tables, table_8
-from fpnas.model_zoo.searched import searches
+from fpnas_zoo.markdown import DRAWINGS, FILE, drawings, model_zoo_text, write_model_zoo
+from fpnas_zoo.paper import count_parameters, figure_1, paper_tables, table_8
+from fpnas_zoo.searches import searches
 
 
 def test_model_zoo_md_is_up_to_date():
-    """If this fails: fpnas zoo table --write"""
+    """If this fails: python tools/zoo/tables.py --write"""
     assert (zoo_folder() / FILE).read_text(encoding="utf-8") == model_zoo_text()
     files = (zoo_folder() / DRAWINGS).iterdir()
     assert {path.name: path.read_text(encoding="utf-8") for path in files} == drawings()
@@ -89,12 +90,12 @@ def test_figure_1_shows_the_printed_accuracies():
     assert any("as published by the paper" in (word or "") for word in words)
 
 
-def test_list_and_report_show_record_and_layers(zoo):
-    add_in_tree(zoo)
-    table = models_table(["tiny_pets", "fbnetv2_f1"])
-    assert "56.23" in table
-    assert "90.0" in table.splitlines()[2]
-    report = model_report("tiny_pets")
-    for word in ("three pets", "90 on ten photos (python benchmarks/none.py)", "stage2.0", "MIT"):
-        assert word in report
-    assert model_report("fbnetv2_f1").startswith("fbnetv2_f1: 128 px")
+def test_command(tmp_path, capsys):
+    tables.main([])
+    assert capsys.readouterr().out.startswith("# Model zoo")
+    figure = tmp_path / "figure.svg"
+    tables.main(["--paper", "--figure", str(figure)])
+    assert "EfficientNet-B2" in capsys.readouterr().out
+    assert figure.read_text(encoding="utf-8").startswith("<svg")
+    with pytest.raises(UserError, match=f"Cannot write '{figure / 'below.svg'}': Not a directory."):
+        tables.main(["--figure", str(figure / "below.svg")])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 
 import torch
-import yaml
 from tabulate import tabulate
 
 from fpnas.archs import ARCH_REGISTRY, Architecture, get_arch
 from fpnas.modeling import SearchedNet
-from fpnas.utils.records import parse
+from fpnas.report.figures import Points, scatter
+from fpnas_zoo.checkout import TABLES, read_table
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class PaperTables:
 
 def paper_tables() -> PaperTables:
     """The printed figures."""
-    text = resources.files("fpnas.model_zoo").joinpath("paper.yaml").read_text(encoding="utf-8")
-    return parse(PaperTables, yaml.safe_load(text), "paper.yaml")
+    return read_table(PaperTables, TABLES / "paper.yaml")
 
 
 def table_8() -> str:
@@ -133,8 +131,6 @@ def figure_1() -> str:
 
     FLOPs are those counted here where the architecture is one of ours, else the printed ones.
     """
-    from fpnas.report.figures import Points, scatter
-
     families: dict[str, list[tuple[float, float, str]]] = {}
     for row in paper_tables().table_8:
         arch = row.build_arch()

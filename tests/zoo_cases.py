@@ -6,6 +6,7 @@ import dataclasses
 import zipfile
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.data import Preprocessing
-from fpnas.model_zoo import Metric, ZooRecord
+from fpnas.model_zoo import Metric, ZooRecord, manifest
 from fpnas.model_zoo.cache import sha256_of
 from fpnas.modeling import SearchedNet
 
@@ -21,6 +22,19 @@ CLASSES = ("cat", "dog", "great white shark")
 PREPROCESSING = Preprocessing(16, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 PACKAGE = "fake-weights"
 PACKAGED_FILE = "fake_weights/models/w.pth"
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of records, empty; the cache is ``tmp_path/cache``, pip finds nothing."""
+    folder = tmp_path / "package" / "entries"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(manifest, "_PACKAGE", folder.parent)
+    monkeypatch.setenv("FPNAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    (tmp_path / "wheels").mkdir()
+    return folder
 
 
 def tiny_arch() -> Architecture:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fpnas.errors import UserError
-from fpnas.utils import checkout
+from fpnas_zoo import checkout
 
 
 def test_head_is_a_short_hash_and_its_absence_is_said(

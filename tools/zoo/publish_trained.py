@@ -1,11 +1,11 @@
 """Put a finished training into the model zoo: weights, record, and the accuracy of what is stored.
 
-    python tools/publish_trained.py out/train fp_nas_c10_s --recipe zoo/CIFAR10.yaml \\
+    python tools/zoo/publish_trained.py out/train fp_nas_c10_s --recipe zoo/CIFAR10.yaml \\
         --dataset "CIFAR-10 as JPEG files, 50,000 images" --data-argument cifar10 \\
         --test-data "10,000 test images of CIFAR-10 as JPEG files"
 
 The commit in the record is --commit, by default that of the checkout. Afterwards, the tables:
-``fpnas zoo table --write``.
+``python tools/zoo/tables.py --write``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from fpnas.errors import UserError
-from fpnas.model_zoo.publish_run import Training, publish_run
-from fpnas.utils.checkout import head_commit
+from fpnas_zoo.checkout import head_commit
+from fpnas_zoo.publish import Training, publish_run
 
 
 def main() -> None:

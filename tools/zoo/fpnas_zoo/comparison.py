@@ -1,22 +1,26 @@
-"""Networks that were trained alike: found ones, references, random ones; see comparison.yaml."""
+"""Networks that were trained alike: found ones, references, random ones; comparison.yaml."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from statistics import mean, stdev
 
 import yaml
 
+from fpnas.report.figures import Points, scatter
 from fpnas.utils.checkpoint import atomic_write
-from fpnas.utils.records import load_yaml, parse, to_plain
+from fpnas.utils.records import to_plain
+from fpnas_zoo.checkout import TABLES, read_table
 
 _HEADER = "# Networks that were trained alike here; written by benchmarks/accuracy.py record.\n"
+#: The file of all comparisons.
+COMPARISONS = TABLES / "comparison.yaml"
 _RANDOM = re.compile(r"(random-.+)-\d+")  # its last number is the seed of the architecture
+_OURS, _RANDOM_FAMILY = "FP-NAS", "random"
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,9 @@ class _Comparisons:
     comparisons: tuple[Comparison, ...]
 
 
-def comparisons() -> tuple[Comparison, ...]:
+def comparisons(path: Path = COMPARISONS) -> tuple[Comparison, ...]:
     """All of them. Raises ConfigError on a file that cannot be used."""
-    file = resources.files("fpnas.model_zoo").joinpath("comparison.yaml")
-    return parse_comparisons(file.read_text("utf-8"))
+    return read_table(_Comparisons, path).comparisons
 
 
 def record_trainings(path: Path, new: Comparison) -> None:
@@ -131,7 +134,7 @@ def record_trainings(path: Path, new: Comparison) -> None:
 
     Raises ConfigError on a file that cannot be used, which then stays as it is.
     """
-    known = list(parse_comparisons(path.read_text("utf-8"))) if path.exists() else []
+    known = list(comparisons(path)) if path.exists() else []
     for i, old in enumerate(known):
         if dataclasses.replace(old, trained=()) == dataclasses.replace(new, trained=()):
             known[i] = dataclasses.replace(new, trained=_merged((*old.trained, *new.trained)))
@@ -148,7 +151,24 @@ def _merged(trained: Iterable[Trained]) -> tuple[Trained, ...]:
     return tuple(sorted(by_name.values(), key=lambda one: (one.flops, one.network, one.seed)))
 
 
-def parse_comparisons(text: str) -> tuple[Comparison, ...]:
-    """The contents of comparison.yaml. Raises ConfigError on what cannot be used."""
-    where = "comparison.yaml"
-    return parse(_Comparisons, load_yaml(text, where), where).comparisons
+def draw_networks(networks: Sequence[Row]) -> str:
+    """Accuracy against FLOPs as an ``<svg>``, one point a network.
+
+    Networks whose names begin with ``fp_nas`` are one family, ``random-…`` another; of the rest,
+    those with the same name before its first hyphen.
+    """
+    families: dict[str, list[tuple[float, float, str]]] = {}
+    for row in networks:
+        point = (row.flops / 1e6, row.top1, row.name)
+        families.setdefault(_family(row.name), []).append(point)
+    groups = [
+        Points(family, tuple(sorted(points)), joined=family != _RANDOM_FAMILY)
+        for family, points in families.items()
+    ]
+    groups.sort(key=lambda group: group.label != _OURS)
+    axes = ("multiply-adds, M", "top-1, %, mean over the trainings")
+    return scatter("Accuracy against FLOPs", *axes, groups, log_x=True)
+
+
+def _family(network: str) -> str:
+    return _OURS if network.startswith("fp_nas") else network.partition("-")[0]
