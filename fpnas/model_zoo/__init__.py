@@ -6,9 +6,8 @@ wherever fpnas reads a checkpoint.
 """
 
 from fpnas.model_zoo.cache import cache_folder
-from fpnas.model_zoo.classifier import Classifier
 from fpnas.model_zoo.handlers import register_handlers
-from fpnas.model_zoo.names import list_models
+from fpnas.model_zoo.names import get_record, list_models
 from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
 from fpnas.model_zoo.weights import get_checkpoint_file
 from fpnas.model_zoo.zoo import ModelInfo, get, get_config, get_config_file, info
@@ -16,7 +15,6 @@ from fpnas.model_zoo.zoo import ModelInfo, get, get_config, get_config_file, inf
 register_handlers()
 
 __all__ = [
-    "Classifier",
     "Metric",
     "ModelInfo",
     "SearchCost",
@@ -26,6 +24,7 @@ __all__ = [
     "get_checkpoint_file",
     "get_config",
     "get_config_file",
+    "get_record",
     "info",
     "list_models",
 ]

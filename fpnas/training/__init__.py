@@ -1,6 +1,7 @@
 """Training and evaluation of classifiers, and what other trainings share with it."""
 
 from fpnas.training.artifact import TrainedNet, load_trained
+from fpnas.training.classifier import Classifier
 from fpnas.training.model_trainer import ModelTrainer
 from fpnas.training.normalisation import normalisation_notes
 from fpnas.training.run import run_evaluation, run_training
@@ -9,6 +10,7 @@ from fpnas.training.trainer import ClassificationTrainer
 
 __all__ = [
     "ClassificationTrainer",
+    "Classifier",
     "ModelTrainer",
     "TrainedNet",
     "load_trained",

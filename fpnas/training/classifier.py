@@ -10,9 +10,9 @@ import torch
 
 from fpnas.data import Preprocessing
 from fpnas.data.decode import decode_image
-from fpnas.model_zoo.names import get_record
-from fpnas.model_zoo.zoo import get
+from fpnas.model_zoo import get, get_record
 from fpnas.modeling import SearchedNet
+from fpnas.training.artifact import load_trained
 
 
 class Guess(NamedTuple):
@@ -46,8 +46,6 @@ class Classifier:
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> Classifier:
         """The network of a training, such as ``model_final.pth``. Raises CheckpointError."""
-        from fpnas.training import load_trained
-
         trained = load_trained(path)
         about = trained.description
         return cls(trained.model, about.preprocessing, about.classes)
