@@ -28,7 +28,7 @@ def normalisation_notes(cfg: CfgNode) -> list[str]:
 
 def _preprocessing_of(weights: str) -> Preprocessing | None:
     if weights.startswith("zoo://"):
-        from fpnas.model_zoo.handlers import published_record  # nothing else here needs the zoo
+        from fpnas.model_zoo import published_record  # nothing else here needs the zoo
 
         return published_record(weights).preprocessing
     description = Description.from_dict(read_checkpoint(weights), weights)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
+from zoo_cases import add_in_tree
 
 from fpnas.archs import get_arch
 from fpnas.cli import main
+from fpnas.cli.zoo import model_report, models_table
 from fpnas.modeling import SearchedNet
 
 
@@ -66,3 +68,14 @@ def test_import(tmp_path, capsys):
     assert main([*argv, "--arch", "mnasnet_100"]) == 0
     assert str(output) in capsys.readouterr().out
     assert set(load_file(output)) == set(SearchedNet(get_arch("mnasnet_100")).state_dict())
+
+
+def test_list_and_report_show_record_and_layers(zoo):
+    add_in_tree(zoo)
+    table = models_table(["tiny_pets", "fbnetv2_f1"])
+    assert "56.23" in table
+    assert "90.0" in table.splitlines()[2]
+    report = model_report("tiny_pets")
+    for word in ("three pets", "90 on ten photos (python benchmarks/none.py)", "stage2.0", "MIT"):
+        assert word in report
+    assert model_report("fbnetv2_f1").startswith("fbnetv2_f1: 128 px")

