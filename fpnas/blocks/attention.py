@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from fpnas.blocks.spec import round_channels
-from fpnas.errors import ConfigError
+from fpnas.errors import ConfigError, check_known
 from fpnas.layers import SplitAttention, check_activation, check_gate
 
 SOURCES = ("expanded", "input")
@@ -34,8 +34,7 @@ class Attention:
         if self.act != "block":
             check_activation(self.act)
         check_gate(self.gate)
-        if self.of not in SOURCES:
-            raise ConfigError(f"Attention.of must be one of {SOURCES}, found {self.of!r}.")
+        check_known(self.of, SOURCES, f"Attention.of is {self.of!r}", ConfigError)
         if type(self.ratio) not in (int, float) or not 0 < self.ratio < math.inf:
             raise ConfigError(f"Attention.ratio must be a number above 0, found {self.ratio!r}.")
         if type(self.divisor) is not int or self.divisor < 1:

@@ -20,7 +20,7 @@ from fpnas.blocks.spec import (
     output_size,
     round_channels,
 )
-from fpnas.errors import ConfigError
+from fpnas.errors import ConfigError, check_known
 from fpnas.layers import ConvBNAct, PaddedShortcut, check_activation, check_padding
 
 SPLITS = (0, 1, 2, 4)
@@ -74,10 +74,8 @@ class MBConvSpec(BlockSpec):
             )
         check_padding(self.padding, self.kernel, self.stride)
         check_flag(self, "always_expand")
-        if self.shortcut not in SHORTCUTS:
-            raise ConfigError(
-                f"MBConvSpec.shortcut must be one of {SHORTCUTS}, found {self.shortcut!r}."
-            )
+        unknown = f"MBConvSpec.shortcut is {self.shortcut!r}"
+        check_known(self.shortcut, SHORTCUTS, unknown, ConfigError)
         if self.shortcut == "always" and self.padding != "symmetric":
             raise ConfigError(
                 f"MBConvSpec.shortcut 'always' needs padding 'symmetric', found '{self.padding}': "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import nn
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, UnknownNameError
+from fpnas.utils.records import parse
 from fpnas.utils.registry import Registry
 
 BLOCK_REGISTRY = Registry(
@@ -163,42 +165,25 @@ def spec_to_dict(spec: BlockSpec) -> dict[str, Any]:
     return {"block": block_name(spec), **_written_fields(spec)}
 
 
-def spec_from_dict(data: Mapping[str, Any]) -> BlockSpec:
-    """The inverse of :func:`spec_to_dict`. Raises ConfigError, which names what does not fit.
+def spec_from_dict(data: Mapping[str, Any], where: str = "") -> BlockSpec:
+    """The inverse of :func:`spec_to_dict`. Fields with a default may be missing.
 
-    Fields with a default may be missing.
+    Raises UserError, which names what does not fit and ``where`` it stands.
     """
+    where = f"{where}: " if where else ""
     if not isinstance(data, Mapping) or "block" not in data:
-        raise ConfigError(f"A block is a mapping with the key 'block', found {data!r}.")
+        raise ConfigError(f"{where}A block is a mapping with the key 'block', found {data!r}.")
     values = dict(data)
     name = values.pop("block")
     if not isinstance(name, str):
-        raise ConfigError(f"A block's 'block' is the name of its type, found {name!r}.")
-    return _record(BLOCK_REGISTRY.get(name), values, f"Block '{name}'")
-
-
-def _record(kind: type, values: Mapping[str, Any], what: str) -> Any:
-    """The frozen dataclass ``kind`` with these fields; ``what`` is its name in an error."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{what} is a mapping, found {values!r}.")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    for key in values:
-        if key not in fields:
-            raise ConfigError(
-                f"{what} has no field '{key}'.{did_you_mean(str(key), fields)} "
-                f"Its fields: {', '.join(fields)}."
-            )
-    missing = [
-        key for key, f in fields.items() if f.default is dataclasses.MISSING and key not in values
-    ]
-    if missing:
-        raise ConfigError(f"{what} lacks the field(s) {', '.join(missing)}: {dict(values)}.")
-    values = dict(values)
-    for key, value in values.items():
-        default = fields[key].default
-        if dataclasses.is_dataclass(default):
-            values[key] = _record(type(default), value, f"{what}: its field '{key}'")
-    return kind(**values)
+        raise ConfigError(f"{where}A block's 'block' is the name of its type, found {name!r}.")
+    try:
+        kind = BLOCK_REGISTRY.get(name)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{where}{error}") from None
+    records = [f for f in dataclasses.fields(kind) if dataclasses.is_dataclass(f.default)]
+    readers = {f.name: functools.partial(parse, type(f.default), readers={}) for f in records}
+    return parse(kind, values, f"{where}Block '{name}'", readers=readers)
 
 
 def _written_fields(spec: BlockSpec) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def published_config(
     """The frozen config of ``--model``: ``overrides`` (key to text), then KEY VALUE."""
     check_overrides(args.opts)
     from fpnas import model_zoo
-    from fpnas.model_zoo.names import get_record
+    from fpnas.model_zoo import get_record
 
     get_record(args.model)  # an architecture without weights has nothing to evaluate or export
     cfg = model_zoo.get_config(args.model)

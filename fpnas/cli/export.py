@@ -170,7 +170,7 @@ def _load_network(cfg: CfgNode, test: ImageSet | None) -> _Network:
     CheckpointError if weights and architecture do not belong together.
     """
     from fpnas.data import preprocessing
-    from fpnas.model_zoo.handlers import published_record
+    from fpnas.model_zoo import published_record
     from fpnas.training.artifact import Description
     from fpnas.utils.checkpoint import read_checkpoint
 

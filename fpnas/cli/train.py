@@ -58,8 +58,7 @@ def _config(args: argparse.Namespace) -> CfgNode:
         return config_from_args(args)
     if args.eval_only:
         raise UserError("--model is what a training starts from; 'fpnas eval --model' evaluates.")
-    from fpnas.model_zoo.names import get_record
-    from fpnas.model_zoo.zoo import start_from
+    from fpnas.model_zoo import get_record, start_from
 
     check_overrides(args.opts)
     cfg = get_cfg()

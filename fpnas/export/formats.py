@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
 from fpnas.export import (
     executorch,
     mobile,
@@ -164,11 +164,8 @@ def get_formats(names: Iterable[str]) -> list[ExportFormat]:
     Raises ConfigError, which lists the valid names, on an unknown name and on an empty list.
     """
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    valid = ", ".join(EXPORT_FORMATS)
     if not names:
-        raise ConfigError(f"No export format given. Valid: {valid}.")
+        raise ConfigError(f"No export format given. Valid: {', '.join(EXPORT_FORMATS)}.")
     for name in names:
-        if name not in EXPORT_FORMATS:
-            hint = did_you_mean(name, EXPORT_FORMATS)
-            raise ConfigError(f"Unknown export format '{name}'.{hint} Valid: {valid}.")
+        check_known(name, EXPORT_FORMATS, f"Unknown export format '{name}'", ConfigError)
     return [EXPORT_FORMATS[name] for name in names]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fpnas.blocks import BlockSpec
+from fpnas.config.checks import check_name
 from fpnas.errors import ConfigError
 from fpnas.modeling.searched_net import SearchedNet, init_weights, without_init, zero_init_residual
 from fpnas.modeling.weight_store import Shape, WeightStore
@@ -62,8 +63,7 @@ class SuperNet(nn.Module):
             zero_init_residual: every block starts as its shortcut, which all blocks must have.
         """
         super().__init__()
-        if sharing not in SHARING:
-            raise ConfigError(f"SEARCH.SHARING must be one of {SHARING}, found '{sharing}'.")
+        check_name("SEARCH.SHARING", sharing, SHARING)
         self.space = space.at(num_classes=num_classes)
         self.sharing = sharing
         if zero_init_residual:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fpnas.errors import UnknownNameError, UserError, did_you_mean
+from fpnas.errors import UserError, check_known
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,5 @@ def get_estimator(estimator: str | Estimator) -> Estimator:
     """The estimator of this name, or the given one. Raises UnknownNameError."""
     if isinstance(estimator, Estimator):
         return estimator
-    if estimator not in ESTIMATORS:
-        raise UnknownNameError(
-            f"Unknown estimator '{estimator}'.{did_you_mean(estimator, ESTIMATORS)} "
-            f"Valid: {', '.join(ESTIMATORS)}."
-        )
+    check_known(estimator, ESTIMATORS, f"Unknown estimator '{estimator}'")
     return ESTIMATORS[estimator]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fpnas.archs import Architecture
 from fpnas.blocks import BLOCK_REGISTRY, BlockSpec, Cost
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
 from fpnas.spaces.cost_table import BlockCosts
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 
@@ -42,11 +42,8 @@ class BlockGroup:
         spec_type = BLOCK_REGISTRY.get(self.block)
         fields = [f.name for f in dataclasses.fields(spec_type) if f.name != "stride"]
         for name in (*self.variables, *self.constants):
-            if name not in fields:
-                raise ConfigError(
-                    f"Block '{self.block}' has no field '{name}' for a group to set."
-                    f"{did_you_mean(name, fields)} Its fields: {', '.join(fields)}."
-                )
+            unknown = f"Block '{self.block}' has no field '{name}' for a group to set"
+            check_known(name, fields, unknown, ConfigError)
         twice = sorted(set(self.variables) & set(self.constants))
         if twice:
             raise ConfigError(f"A block group both searches and sets {', '.join(twice)}.")

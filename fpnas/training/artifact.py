@@ -15,7 +15,7 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.config.checks import check_value
 from fpnas.data import Preprocessing, preprocessing
 from fpnas.errors import CheckpointError, ConfigError
-from fpnas.model_zoo.handlers import published_record
+from fpnas.model_zoo.weights import published_record
 from fpnas.modeling import SearchedNet, fresh_classifier
 from fpnas.utils.checkpoint import Checkpointer, RunTag, load_weights, read_checkpoint
 

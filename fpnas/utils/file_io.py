@@ -13,6 +13,7 @@ from typing import IO
 from iopath.common.file_io import PathManager
 
 from fpnas.errors import UserError
+from fpnas.utils import scheme_providers
 
 # Ends the names of files that are being written.
 TEMPORARY_SUFFIX = ".fpnas-tmp"
@@ -20,18 +21,15 @@ TEMPORARY_SUFFIX = ".fpnas-tmp"
 #: fpnas' own path manager; register handlers of your own schemes here.
 path_manager = PathManager()
 
-# Modules that register the handlers of our own schemes when they are imported. Only names: what
-# reads a file stays below the zoo, and whoever reads no zoo path never loads it.
-_PROVIDERS = {"zoo://": "fpnas.model_zoo", "pypi://": "fpnas.model_zoo"}
-
 
 def local_path(path: str | os.PathLike[str], *, force: bool = False) -> str:
     """A file on this machine with the contents of ``path``; fetched or made first if need be.
 
-    A path without a scheme is returned as it is. ``force`` fetches anew.
+    A path without a scheme is returned as it is. ``force`` fetches anew. What provides a scheme is
+    imported first; whoever reads no path of the zoo never loads it.
     """
     path = os.fspath(path)
-    for scheme, module in _PROVIDERS.items():
+    for scheme, module in scheme_providers.items():
         if path.startswith(scheme):
             importlib.import_module(module)
     return path_manager.get_local_path(path, force=force)

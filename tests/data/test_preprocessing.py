@@ -64,8 +64,17 @@ def test_dict_round_trip_through_json() -> None:
 def test_dict_with_wrong_keys(plain: Preprocessing) -> None:
     values = plain.to_dict()
     del values["mean"]
-    with pytest.raises(DataError, match="needs the keys crop_ratio, input_size, interpolation, me"):
+    with pytest.raises(DataError, match=r"missing key\(s\) mean; found input_size, crop_ratio, in"):
         Preprocessing.from_dict(values)
+
+
+def test_dict_with_wrong_values(plain: Preprocessing) -> None:
+    with pytest.raises(DataError, match=r"preprocessing: 'mean' must have 3 items, found 1"):
+        Preprocessing.from_dict(plain.to_dict() | {"mean": [0.5]})
+    with pytest.raises(DataError, match=r"'std'\[1\] must be of type float, found 'x'"):
+        Preprocessing.from_dict(plain.to_dict() | {"std": [1, "x", 1]})
+    with pytest.raises(DataError, match=r"Did you mean 'crop_ratio'"):
+        Preprocessing.from_dict(plain.to_dict() | {"crop_ration": 1})
 
 
 def test_a_config_can_be_given_a_preprocessing(plain: Preprocessing) -> None:

