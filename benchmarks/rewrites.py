@@ -39,7 +39,7 @@ from fpnas.export.rewrites import AUTO
 from fpnas.export.source import Runner, prepare_source
 from fpnas.modeling import SearchedNet
 from fpnas.spaces import get_space
-from fpnas.utils.env import cpu_info
+from fpnas.utils.machine import cpu_info
 
 # Activation and number of splits of all blocks.
 CASES = {

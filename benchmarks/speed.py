@@ -35,7 +35,7 @@ from speed_lib.rounds import CPU_ONE_THREAD, WALL_TWO_THREADS
 from tabulate import tabulate
 
 from fpnas.errors import UserError
-from fpnas.utils.env import cpu_info
+from fpnas.utils.machine import cpu_info
 
 Figures = dict[str, float]
 

@@ -17,7 +17,7 @@ from fpnas.data import Preprocessing
 from fpnas.model_zoo import Metric, ZooRecord, manifest
 from fpnas.model_zoo.pypi import split
 from fpnas.modeling import SearchedNet
-from fpnas.utils.cache import sha256_of
+from fpnas.utils.file_io import sha256_of
 
 CLASSES = ("cat", "dog", "great white shark")
 PREPROCESSING = Preprocessing(16, 0.875, "bicubic", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fpnas.utils.timing import torch_threads
+from fpnas.utils.machine import torch_threads
 
 Times = dict[str, list[float]]
 

@@ -16,7 +16,7 @@ from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import ArchitectureSearcher, FixedSampling
 from fpnas.search.trainer import SearchTrainer
 from fpnas.spaces import BlockGroup, NetworkSpace, get_space
-from fpnas.utils.timing import torch_threads
+from fpnas.utils.machine import torch_threads
 from speed_lib.rounds import CPU_ONE_THREAD, quartiles
 from speed_lib.steps import Batch, random_batch, shared_sgd
 

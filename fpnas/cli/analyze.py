@@ -90,6 +90,6 @@ def _config_space_report(cfg: CfgNode, args: argparse.Namespace) -> str:
 
 def _arch_report(name: str, input_size: int | None) -> str:
     from fpnas.archs import get_arch
-    from fpnas.report.layer_table import architecture_report
+    from fpnas.report.legend import architecture_report
 
     return architecture_report(get_arch(name), input_size)

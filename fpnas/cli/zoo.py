@@ -143,7 +143,7 @@ def _weights_columns(record: ZooRecord | None) -> list[float | None]:
 def model_report(name: str) -> str:
     """The record of a published network, if it is one, and the layers of its architecture."""
     from fpnas.model_zoo import info
-    from fpnas.report.layer_table import architecture_report
+    from fpnas.report.legend import architecture_report
 
     found = info(name)
     size = None if found.record is None else found.record.input_size

@@ -9,12 +9,11 @@ from fpnas.data.build import (
     find_splits,
 )
 from fpnas.data.cache import cache_images
+from fpnas.data.choose import choose_classes, match_classes, stratified_split
 from fpnas.data.fingerprint import Fingerprint, SplitPrint, fingerprint
 from fpnas.data.image_set import ImageFiles, ImageSet, TensorImages
 from fpnas.data.loader import TestLoader, TrainLoader
-from fpnas.data.match_classes import match_classes
 from fpnas.data.preprocessing import Preprocessing, preprocessing
-from fpnas.data.split import choose_classes, stratified_split
 
 __all__ = [
     "DATASET_REGISTRY",

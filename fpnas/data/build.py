@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_value
 from fpnas.data.cache import cache_images
+from fpnas.data.choose import choose_classes
 from fpnas.data.fashion_mnist import fashion_mnist, fashion_mnist_mini
 from fpnas.data.image_folder import image_folder
 from fpnas.data.image_set import ImageSet
-from fpnas.data.split import choose_classes
 from fpnas.errors import ConfigError, DataError
 from fpnas.utils.registry import Registry
 

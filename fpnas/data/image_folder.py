@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from fpnas.config import CfgNode
+from fpnas.data.choose import stratified_split
 from fpnas.data.decode import IMAGE_SUFFIXES
 from fpnas.data.image_set import ImageFiles, ImageSet
-from fpnas.data.split import stratified_split
 from fpnas.errors import DataError
 
 logger = logging.getLogger(__name__)

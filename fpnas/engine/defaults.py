@@ -27,10 +27,10 @@ from fpnas.errors import ConfigError
 from fpnas.solver import build_schedule
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer
-from fpnas.utils.env import environment_info
 from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
 from fpnas.utils.file_io import atomic_write
 from fpnas.utils.logger import setup_logger
+from fpnas.utils.machine import environment_info
 from fpnas.utils.rng import seed_all_rng
 
 logger = logging.getLogger(__name__)

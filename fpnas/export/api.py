@@ -25,7 +25,7 @@ from fpnas.export.report import ExportReport, write_json
 from fpnas.export.rewrites import AUTO, expand_rewrites
 from fpnas.export.source import ExportSource, Runner, prepare_source
 from fpnas.utils.file_io import make_writable
-from fpnas.utils.timing import benchmark
+from fpnas.utils.machine import benchmark
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy as np
 from fpnas.errors import UserError
 from fpnas.export import onnx
 from fpnas.export.formats import EXPORT_FORMATS, ExportFormat
-from fpnas.utils.timing import benchmark
+from fpnas.utils.machine import benchmark
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 from fpnas.errors import UserError
-from fpnas.utils.cache import cache_folder
+from fpnas.utils.file_io import cache_folder
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from fpnas.export.rewrites.operators import onnx_translations
 from fpnas.export.source import Runner, prepare_source
 from fpnas.modeling import SearchedNet
 from fpnas.modeling.searched_net import build_block
-from fpnas.utils.env import cpu_info
-from fpnas.utils.timing import benchmark
+from fpnas.utils.machine import benchmark, cpu_info
 
 if TYPE_CHECKING:
     from onnx import ModelProto

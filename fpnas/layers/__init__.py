@@ -1,14 +1,18 @@
 """Leaf modules of the networks."""
 
-from fpnas.layers.activation import (
+from fpnas.layers.conv import (
     ACTIVATIONS,
+    BN_EPS,
     GATES,
+    PADDINGS,
+    ConvBNAct,
+    SamePad,
     build_activation,
     build_gate,
     check_activation,
     check_gate,
+    check_padding,
 )
-from fpnas.layers.conv import BN_EPS, PADDINGS, ConvBNAct, SamePad, check_padding
 from fpnas.layers.shortcut import PaddedShortcut
 from fpnas.layers.split_attention import SplitAttention
 

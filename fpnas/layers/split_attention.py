@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fpnas.layers.activation import build_activation, build_gate
+from fpnas.layers.conv import build_activation, build_gate
 
 
 class SplitAttention(nn.Module):

@@ -10,8 +10,7 @@ from fpnas.model_zoo.pypi import PyPIHandler
 from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
 from fpnas.model_zoo.weights import ZooHandler, get_checkpoint_file, published_record
 from fpnas.model_zoo.zoo import get, get_config, get_config_file, start_from
-from fpnas.utils.cache import cache_folder
-from fpnas.utils.file_io import path_manager
+from fpnas.utils.file_io import cache_folder, path_manager
 
 path_manager.register_handler(ZooHandler())
 path_manager.register_handler(PyPIHandler())

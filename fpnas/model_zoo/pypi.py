@@ -15,8 +15,7 @@ from iopath.common.file_io import PathHandler
 
 from fpnas.errors import UserError
 from fpnas.model_zoo.record import is_plain_path
-from fpnas.utils.cache import cache_folder, changing
-from fpnas.utils.file_io import atomic_write
+from fpnas.utils.file_io import atomic_write, cache_folder, changing
 
 PYPI = "pypi://"
 # A project's name as packaging defines it; thus it is never taken for an option of pip.

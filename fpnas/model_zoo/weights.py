@@ -19,8 +19,7 @@ from fpnas.model_zoo.importing import import_file
 from fpnas.model_zoo.manifest import get_record, zoo_folder
 from fpnas.model_zoo.pypi import ReadOnlyHandler, cached_file, installed_file, split
 from fpnas.model_zoo.record import OWN_LAYOUT, ZooRecord
-from fpnas.utils.cache import cache_folder, changing, sha256_of
-from fpnas.utils.file_io import atomic_write, local_path
+from fpnas.utils.file_io import atomic_write, cache_folder, changing, local_path, sha256_of
 
 PREFIX = "zoo://"
 

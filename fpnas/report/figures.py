@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from fpnas.report.metrics import Series
+from fpnas.report.run_files import Series
 
 # Mid-tones that stand out from white and from near-black alike.
 BLUE, ORANGE, TEAL, VIOLET, RED = "#3d84c6", "#d9692b", "#14958a", "#8f6bc4", "#d1495b"

@@ -1,12 +1,15 @@
-"""How a block's choices look in a drawing, and the legend that explains it."""
+"""What the blocks of an architecture are: the legend of a drawing, and a table of layers."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as ET
 
+from tabulate import tabulate
+
+from fpnas.archs import Architecture
 from fpnas.blocks import BlockSpec, ConvSpec, HeadSpec, SkipSpec, block_name, spec_to_dict
 from fpnas.report.svg import add, number, text
 
@@ -190,3 +193,32 @@ def _draw_symbol(group: ET.Element, key: Key, x: float, y: float) -> None:
         add(group, "rect", x=x - 12, y=y - 2.5, width=10, height=5, rx=2.5, cls="share")
     else:
         text(group, x, y + 4, key.value, size=10.5, cls="ink", weight="600")
+
+
+# Of a block, in columns of their own or in the heading.
+_SHOWN_ELSEWHERE = ("block", "channels", "num_classes")
+
+
+def architecture_report(arch: Architecture, input_size: int | None = None) -> str:
+    """A heading with the totals and a table of the layers with shapes and costs."""
+    layers = arch.layers(input_size)
+    rows: list[list[Any]] = [
+        [
+            layer.name,
+            block_name(layer.spec),
+            describe(layer.spec, _SHOWN_ELSEWHERE),
+            f"{layer.in_channels} x {layer.in_size}²",
+            f"{layer.spec.channels} x {layer.out_size}²",
+            layer.cost.flops / 1e6,
+            layer.cost.params / 1e3,
+        ]
+        for layer in layers
+    ]
+    flops, params = arch.flops(input_size), arch.params
+    rows.append(["total", "", "", "", "", flops / 1e6, params / 1e3])
+    headers = ["layer", "block", "", "input", "output", "FLOPs, M", "params, k"]
+    heading = (
+        f"{arch.name}: {layers[0].in_size} px, {arch.num_classes} classes, "
+        f"{flops / 1e6:.2f} M FLOPs, {params / 1e6:.3f} M params"
+    )
+    return f"{heading}\n\n{tabulate(rows, headers, floatfmt=('', '', '', '', '', '.3f', '.2f'))}"

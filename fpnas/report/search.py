@@ -14,8 +14,7 @@ from fpnas.report.drawing import draw_architecture
 from fpnas.report.figures import BLUE, ORANGE, TEAL, Level, Line, Mark
 from fpnas.report.heatmap import heat_maps
 from fpnas.report.html import Tile
-from fpnas.report.metrics import Metrics
-from fpnas.report.run_files import folded_files, read_architecture, read_mapping
+from fpnas.report.run_files import Metrics, folded_files, read_architecture, read_mapping
 from fpnas.search.result import Candidate, SearchResult
 
 # What a sample is, by SEARCH.METHOD.

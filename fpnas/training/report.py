@@ -10,8 +10,7 @@ from fpnas.report import figures, html, units
 from fpnas.report.drawing import draw_architecture
 from fpnas.report.figures import BLUE, ORANGE, TEAL, VIOLET, Line
 from fpnas.report.html import Tile
-from fpnas.report.metrics import Metrics
-from fpnas.report.run_files import folded_files, read_architecture, read_mapping
+from fpnas.report.run_files import Metrics, folded_files, read_architecture, read_mapping
 
 
 def write_training_report(output_dir: str | Path) -> Path:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from zoo_cases import zoo
 
 from fpnas.model_zoo import Metric, ZooRecord
-from fpnas.utils.cache import sha256_of
+from fpnas.utils.file_io import sha256_of
 
 __all__ = ["zoo"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fpnas.errors import UserError
-from fpnas.report.metrics import Metrics
+from fpnas.report.run_files import Metrics
 
 
 def write(folder: Path, *lines: str) -> Path:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fpnas.utils import timing
-from fpnas.utils.timing import benchmark, torch_threads
+from fpnas.utils import machine
+from fpnas.utils.machine import benchmark, torch_threads
 
 
 def with_durations(monkeypatch, seconds: list[float]) -> Callable[[object], None]:
     """A function whose calls take ``seconds``, one after the other, on a clock of our own."""
     durations, clock = iter(seconds), [0.0]
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock[0])
 
     def run(_: object) -> None:
         clock[0] += next(durations)

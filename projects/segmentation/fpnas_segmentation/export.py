@@ -18,7 +18,7 @@ from fpnas.export import Tolerance, compare, onnx
 from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
 from fpnas.utils.file_io import output_file
-from fpnas.utils.timing import torch_threads
+from fpnas.utils.machine import torch_threads
 from fpnas_segmentation.run import TrainedSegmenter
 
 # Where two classes are equally probable, rounding decides: a few pixels may differ.

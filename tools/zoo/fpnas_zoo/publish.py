@@ -20,8 +20,7 @@ from fpnas.model_zoo import Metric, SearchCost, ZooRecord, get_config
 from fpnas.model_zoo.manifest import zoo_folder
 from fpnas.model_zoo.record import OWN_LAYOUT, check_name
 from fpnas.training import load_trained, run_evaluation
-from fpnas.utils.cache import sha256_of
-from fpnas.utils.file_io import atomic_write
+from fpnas.utils.file_io import atomic_write, sha256_of
 from fpnas_zoo.searches import searches
 
 _WEIGHTS = "weights are the average that the training keeps (EMA)"

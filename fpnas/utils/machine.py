@@ -1,16 +1,59 @@
-"""Wall time of single calls on this machine: median and 90th percentile."""
+"""This machine: what it is, and how long a call takes on it."""
 
 from __future__ import annotations
 
 import math
+import os
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import torch
+from tabulate import tabulate
+
+
+def environment_info() -> str:
+    """A short table of what determines speed and numerics: versions, processors, threads."""
+    rows = [
+        ("platform", platform.platform()),
+        ("python", sys.version.split()[0]),
+        *((name, _version(name)) for name in ("fpnas", "torch", "torchvision", "numpy", "fvcore")),
+        ("cpu", cpu_info()),
+        ("torch threads", str(torch.get_num_threads())),
+        ("cpu capability", torch.backends.cpu.get_cpu_capability()),
+    ]
+    for index in range(torch.cuda.device_count()):
+        rows.append((f"gpu {index}", torch.cuda.get_device_name(index)))
+    return tabulate(rows, tablefmt="plain")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def cpu_info() -> str:
+    """Model and number of logical processors of this machine."""
+    return f"{_cpu_model()}, {os.cpu_count()} logical"
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)

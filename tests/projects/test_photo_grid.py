@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fpnas.errors import UserError
-from fpnas.report.photo_grid import photo_grid, picture_file
+from fpnas_tasks.photo_grid import photo_grid, picture_file
 
 
 def test_photos_stand_in_rows_at_the_height_of_the_tallest() -> None:
