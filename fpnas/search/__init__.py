@@ -9,8 +9,7 @@ from fpnas.search.distribution import (
 from fpnas.search.estimator import ESTIMATORS, Estimator
 from fpnas.search.result import Candidate, SearchResult
 from fpnas.search.sampling import AdaptiveSampling, FixedSampling
-from fpnas.search.search import search
-from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.search.searcher import ArchitectureSearcher, search
 
 __all__ = [
     "ESTIMATORS",

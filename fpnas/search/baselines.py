@@ -12,7 +12,7 @@ from torch import Tensor
 from fpnas.errors import BudgetError, UserError
 from fpnas.search.budget import Cost, check_reachable, evaluate_cost
 from fpnas.search.objective import check_log_likelihoods
-from fpnas.search.search import Evaluate
+from fpnas.search.searcher import Evaluate
 from fpnas.spaces.space import SearchSpace
 
 # Rounds of draws without a single architecture within budget after which sampling gives up.
@@ -60,7 +60,7 @@ def random_search(
 ) -> BaselineResult:
     """Evaluate ``num_samples`` uniform draws from the architectures within budget.
 
-    Arguments and errors as in :func:`~fpnas.search.search.search`; ``evaluate`` is called with
+    Arguments and errors as in :func:`~fpnas.search.search`; ``evaluate`` is called with
     ``batch_size`` architectures at a time.
     """
     within = _WithinBudget(space, cost, target, seed)
@@ -87,7 +87,7 @@ def regularized_evolution(
     ``tournament`` random members with one variable changed, and replaces the oldest member; a
     mutation that exceeds the budget is made again.
 
-    Arguments and errors as in :func:`~fpnas.search.search.search`; ``evaluate`` is called with one
+    Arguments and errors as in :func:`~fpnas.search.search`; ``evaluate`` is called with one
     architecture at a time after the first population.
     """
     within = _WithinBudget(space, cost, target, seed)
