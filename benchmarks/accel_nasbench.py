@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import DataError, UserError
-from fpnas.search.budget import neighbours
+from fpnas.search.costs import neighbours
 from fpnas.search.tabular import TabularBenchmark
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 

@@ -13,7 +13,7 @@ from fpnas.archs import Architecture
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import UserError
 from fpnas.model_zoo.search_cost import search_cost
-from fpnas.search.costs import short_target
+from fpnas.report.units import short_target
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import BudgetError, UserError
-from fpnas.search.budget import Cost, check_reachable, evaluate_cost
+from fpnas.search.costs import CostFunction, checked_target, evaluate_cost
 from fpnas.search.objective import check_log_likelihoods
 from fpnas.search.searcher import Evaluate
 from fpnas.spaces.space import SearchSpace
@@ -51,7 +50,7 @@ class BaselineResult:
 def random_search(
     space: SearchSpace,
     evaluate: Evaluate,
-    cost: Cost | None = None,
+    cost: CostFunction | None = None,
     target: float | None = None,
     *,
     num_samples: int,
@@ -73,7 +72,7 @@ def random_search(
 def regularized_evolution(
     space: SearchSpace,
     evaluate: Evaluate,
-    cost: Cost | None = None,
+    cost: CostFunction | None = None,
     target: float | None = None,
     *,
     num_samples: int,
@@ -111,18 +110,14 @@ class _WithinBudget:
     """Draws and mutates architectures, rejecting those over the target."""
 
     def __init__(
-        self, space: SearchSpace, cost: Cost | None, target: float | None, seed: int
+        self, space: SearchSpace, cost: CostFunction | None, target: float | None, seed: int
     ) -> None:
-        if target is not None and cost is None:
-            raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
         self.space = space
         self.cost = cost
-        self.target = math.inf if target is None else float(target)
+        self.target = checked_target(space, cost, target)
         self.generator = torch.Generator().manual_seed(seed)
         self._cardinalities = torch.tensor(space.cardinalities)
         self._searched = (self._cardinalities > 1).nonzero()[:, 0]
-        if target is not None:
-            check_reachable(space, cost, self.target)
 
     def sample(self, n: int) -> Tensor:
         """Uniform draws within budget, int64 [n, V]."""

@@ -16,8 +16,7 @@ from fpnas.data.batch_source import BatchSource
 from fpnas.engine import check_finite
 from fpnas.errors import UserError
 from fpnas.modeling.masked_supernet import MaskedSuperNet
-from fpnas.search.budget import Cost
-from fpnas.search.expected_cost import ExpectedCost
+from fpnas.search.costs import CostFunction, ExpectedCost
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.spaces import NetworkSpace
@@ -39,7 +38,7 @@ class RelaxedSearcher(ArchitectureSearcher):
     def __init__(
         self,
         space: NetworkSpace,
-        cost: Cost,
+        cost: CostFunction,
         target: float,
         *,
         floor: float = 0.0,

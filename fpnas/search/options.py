@@ -9,7 +9,7 @@ from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_unused, check_value
 from fpnas.errors import DataError
 from fpnas.modeling import SHARING
-from fpnas.search.costs import COSTS
+from fpnas.search.budget import COSTS
 from fpnas.search.estimator import get_estimator
 from fpnas.search.result import PRETRAINED_WAY
 from fpnas.solver import check_solver_config

@@ -32,7 +32,7 @@ from fpnas.engine import (
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.report import write_search_report
-from fpnas.search.costs import (
+from fpnas.search.budget import (
     log_budgets,
     unit_of,
 )

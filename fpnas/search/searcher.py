@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +17,7 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import CheckpointError, UnknownNameError, UserError, did_you_mean
-from fpnas.search.budget import (
-    BudgetSolution,
-    Cost,
-    check_reachable,
-    evaluate_cost,
-    folded,
-    most_probable_within,
-)
+from fpnas.search.costs import CostFunction, checked_target, evaluate_cost, folded
 from fpnas.search.distribution import (
     DISTRIBUTIONS,
     ArchitectureDistribution,
@@ -33,6 +25,7 @@ from fpnas.search.distribution import (
     JointDistribution,
 )
 from fpnas.search.estimator import Estimator, get_estimator
+from fpnas.search.most_probable import BudgetSolution, most_probable_within
 from fpnas.search.objective import (
     check_log_likelihoods,
     hinge_cost,
@@ -100,7 +93,7 @@ class ArchitectureSearcher:
     def __init__(
         self,
         space: SearchSpace,
-        cost: Cost | None = None,
+        cost: CostFunction | None = None,
         target: float | None = None,
         *,
         floor: float = 0.0,
@@ -111,8 +104,6 @@ class ArchitectureSearcher:
         lr: float = 0.016,
         seed: int = 0,
     ) -> None:
-        if target is not None and cost is None:
-            raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
         if not 0 <= floor < 1 or (floor and target is None):
             raise UserError(f"A floor is a share of a target, at least 0, below 1; found {floor}.")
         if beta < 0 or lr <= 0:
@@ -123,7 +114,7 @@ class ArchitectureSearcher:
                 f"{did_you_mean(distribution, DISTRIBUTIONS)} Valid: {', '.join(DISTRIBUTIONS)}."
             )
         self.space = space
-        self.target = math.inf if target is None else float(target)
+        self.target = checked_target(space, cost, target)
         self.floor = floor
         self.estimator = get_estimator(estimator)
         self.sampling = default_sampling(space) if sampling is None else sampling
@@ -131,8 +122,6 @@ class ArchitectureSearcher:
         self.lr = lr
         self.history: dict[str, list[float]] = {}
         self._cost = _no_cost if cost is None else cost
-        if target is not None:
-            check_reachable(space, self._cost, self.target)
         self._generator = torch.Generator().manual_seed(seed)
         self._draw: _Draw | None = None
         self._set_distribution(DISTRIBUTIONS[distribution](space))
@@ -317,7 +306,7 @@ def _no_cost(choices: Tensor) -> Tensor:
 def search(
     space: SearchSpace,
     evaluate: Evaluate,
-    cost: Cost | None = None,
+    cost: CostFunction | None = None,
     target: float | None = None,
     *,
     estimator: str | Estimator = "budgeted",

@@ -20,7 +20,8 @@ from fpnas.data import (
 )
 from fpnas.engine import check_setup
 from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
-from fpnas.search.costs import Budget, build_budgets, check_budgets, short_target
+from fpnas.report.units import short_target
+from fpnas.search.budget import Budget, build_budgets, check_budgets
 from fpnas.search.options import check_halves, check_search_config
 from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.spaces import NetworkSpace, build_space

@@ -1,103 +1,84 @@
-"""What a budget may count, and the latency table in a run of several processes."""
+"""The range of cost of a space; the exact expected cost against architectures and enumeration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+import math
 
 import pytest
 import torch
+from search_cases import SPACE, additive_case, all_choices, lumpy_cost
 from torch import Tensor
+from torch.nn import functional as F
 
-from fpnas.config import CfgNode, get_cfg
-from fpnas.errors import BudgetError, UserError
-from fpnas.latency import BlockShape
-from fpnas.search import costs
-from fpnas.search.costs import build_cost, check_target
-from fpnas.spaces import get_space
-from fpnas.utils import comm
+from fpnas.blocks import ConvSpec, HeadSpec
+from fpnas.errors import UserError
+from fpnas.search.costs import ExpectedCost, check_reachable, cost_range
+from fpnas.spaces import BlockGroup, NetworkSpace, get_space
 
-SPACE = get_space("FP-NAS-Micro").at(8, 3)
-
-
-def latency_cfg() -> CfgNode:
-    cfg = get_cfg()
-    cfg.SEARCH.COST, cfg.SEARCH.LATENCY_TABLE = "latency", "blocks.json"
-    return cfg
-
-
-class UnmeasurableTable:
-    def __init__(self, path: str, threads: int) -> None:
-        pass
-
-    def measure_in_chunks(self, shapes: Iterable[BlockShape]) -> Iterator[int]:
-        raise UserError("the block cannot be exported")
-        yield
+TINY = NetworkSpace(
+    "tiny",
+    8,
+    stem=ConvSpec(8),
+    block_groups=[
+        BlockGroup({"kernel": (0, 3), "expansion": (1.5, 3.0), "channels": (8, 16)}, repeats=2),
+        BlockGroup({"splits": (0, 2), "channels": (8, 12)}, stride=2),
+        BlockGroup({"kernel": (0, 3), "channels": (8, 12)}, repeats=3),
+    ],
+    head=HeadSpec(16, num_classes=3),
+)
 
 
-@pytest.mark.parametrize("name", ["flops", "params"])
-def test_counted_costs_are_those_of_the_space(name: str) -> None:
-    cfg = get_cfg()
-    cfg.SEARCH.COST = name
-    choices = SPACE.sample(5, torch.Generator().manual_seed(0))
-    assert torch.equal(build_cost(cfg, SPACE)(choices), getattr(SPACE, name)(choices))
+def test_cost_range():
+    costs = lumpy_cost(all_choices(SPACE))
+    assert cost_range(SPACE, lumpy_cost) == (costs.min(), costs.max())
+    space, _, cost = additive_case()
+    assert cost_range(space, cost) == (1, 73)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_failed_measurement_reaches_every_process(
-    rank: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[UserError | None] = []
-
-    def broadcast(value: UserError | None) -> UserError | None:
-        sent.append(value)
-        return value if rank == 0 else UserError("the block cannot be exported")
-
-    monkeypatch.setattr(costs, "LatencyTable", UnmeasurableTable)
-    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    monkeypatch.setattr(comm, "is_main_process", lambda: rank == 0)
-    monkeypatch.setattr(comm, "broadcast_object", broadcast)
-    with pytest.raises(UserError, match="cannot be exported"):
-        build_cost(latency_cfg(), SPACE)
-    assert len(sent) == 1  # both processes took part
+@pytest.mark.parametrize("target", [0.0, -1.0, math.nan, math.inf])
+def test_targets_are_positive_numbers(target):
+    with pytest.raises(UserError, match="positive number"):
+        check_reachable(SPACE, lumpy_cost, target)
 
 
-class ChunkTable:
-    """Measures its blocks in three chunks."""
-
-    def __init__(self, path: str, threads: int) -> None:
-        pass
-
-    def measure_in_chunks(self, shapes: Iterable[BlockShape]) -> Iterator[int]:
-        yield from (32, 32, 5)
-
-    def cost(self, space: object) -> None:
-        return None
+def one_hot(space: NetworkSpace, choices: Tensor) -> list[Tensor]:
+    return [F.one_hot(c, n).double() for c, n in zip(choices, space.cardinalities, strict=True)]
 
 
-def test_waiting_processes_hear_of_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[object] = []
-    monkeypatch.setattr(costs, "LatencyTable", ChunkTable)
-    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    monkeypatch.setattr(comm, "broadcast_object", lambda value: sent.append(value) or value)
-    build_cost(latency_cfg(), SPACE)
-    assert sent == [32, 32, 5, None]
+@pytest.mark.parametrize("cost", ["flops", "params"])
+@pytest.mark.parametrize("name", ["FP-NAS-Micro", "FBNetV2-F++"])
+def test_certain_choices_cost_what_the_architecture_costs(name: str, cost: str) -> None:
+    space = get_space(name)
+    expected = ExpectedCost(space, getattr(space, cost))
+    for choices in space.sample(20, torch.Generator().manual_seed(0)):
+        value = getattr(space, cost)(choices[None])[0]
+        assert float(expected(one_hot(space, choices))) == float(value)
 
 
-def counting_latency(calls: list[int]) -> Callable[[Tensor], Tensor]:
-    def latency(choices: Tensor) -> Tensor:
-        calls.append(len(choices))
-        return SPACE.flops(choices) / 1e6
-
-    return latency
-
-
-def test_ordinary_latency_target_costs_a_few_probes_only() -> None:
-    calls: list[int] = []
-    check_target(SPACE, "latency", counting_latency(calls), 10.0)
-    assert calls == [64]
+def test_mixture_costs_the_mean_over_all_architectures() -> None:
+    generator = torch.Generator().manual_seed(1)
+    probabilities = [
+        torch.rand(n, dtype=torch.float64, generator=generator) for n in TINY.cardinalities
+    ]
+    probabilities = [p / p.sum() for p in probabilities]
+    rows = torch.tensor(list(itertools.product(*(range(n) for n in TINY.cardinalities))))
+    weights = torch.stack([p[rows[:, i]] for i, p in enumerate(probabilities)]).prod(dim=0)
+    mean = (weights * TINY.flops(rows)).sum()
+    torch.testing.assert_close(ExpectedCost(TINY, TINY.flops)(probabilities), mean)
 
 
-def test_unreachable_latency_prints_the_range() -> None:
-    lowest, highest = (value / 1e6 for value in SPACE.cost_range())
-    with pytest.raises(BudgetError, match=f"{lowest:.6g} to {highest:.6g}"):
-        check_target(SPACE, "latency", counting_latency([]), lowest / 2)
+def test_gradient_is_the_cost_of_each_value() -> None:
+    """The expectation is linear in each variable's probabilities."""
+    probabilities = [
+        torch.full((n,), 1 / n, dtype=torch.float64, requires_grad=True) for n in TINY.cardinalities
+    ]
+    expected = ExpectedCost(TINY, TINY.flops)
+    total = expected(probabilities)
+    gradients = torch.autograd.grad(total, probabilities)
+    for column, gradient in enumerate(gradients):
+        moved = [p.detach() for p in probabilities]
+        moved[column] = torch.eye(len(gradient), dtype=torch.float64)[-1]
+        uniform = probabilities[column].detach()
+        change = gradient @ (moved[column] - uniform)
+        torch.testing.assert_close(expected(moved) - total.detach(), change)

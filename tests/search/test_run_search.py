@@ -25,7 +25,7 @@ from fpnas.errors import (
     UserError,
 )
 from fpnas.modeling import SearchedNet, SuperNet
-from fpnas.search import SearchResult, costs
+from fpnas.search import SearchResult, budget
 from fpnas.search import run as search_run
 from fpnas.search import setup as search_setup
 from fpnas.search.options import check_search_config
@@ -338,7 +338,7 @@ class FlopsAsLatency:
 
 
 def test_latency_is_a_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "LatencyTable", FlopsAsLatency)
+    monkeypatch.setattr(budget, "LatencyTable", FlopsAsLatency)
     latency = {"SEARCH__COST": "latency", "SEARCH__LATENCY_TABLE": "blocks.json"}
     latency |= {"SEARCH__LATENCY_THREADS": 2}
     [result] = search_run.run_search(make_cfg(tmp_path / "a", SEARCH__TARGET=0.5, **latency))
