@@ -5,10 +5,9 @@ from fpnas.search.distribution import (
     FactorizedDistribution,
     JointDistribution,
 )
-from fpnas.search.estimator import ESTIMATORS, Estimator
+from fpnas.search.estimator import ESTIMATORS, AdaptiveSampling, Estimator, FixedSampling
 from fpnas.search.most_probable import BudgetSolution, most_probable_within
 from fpnas.search.result import Candidate, SearchResult
-from fpnas.search.sampling import AdaptiveSampling, FixedSampling
 from fpnas.search.searcher import ArchitectureSearcher, search
 
 __all__ = [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fpnas.errors import BudgetError, UserError
 from fpnas.search.costs import CostFunction, checked_target, evaluate_cost
-from fpnas.search.objective import check_log_likelihoods
+from fpnas.search.estimator import check_log_likelihoods
 from fpnas.search.searcher import Evaluate
 from fpnas.spaces.space import SearchSpace
 

@@ -78,7 +78,7 @@ class RelaxedSearcher(ArchitectureSearcher):
         if temperature <= 0:
             raise UserError(f"A temperature must be above 0, found {temperature}.")
         log_probs = self.distribution.factor_log_probs()
-        uniform = torch.rand(log_probs.shape, dtype=torch.float64, generator=self._generator)
+        uniform = torch.rand(log_probs.shape, dtype=torch.float64, generator=self.generator)
         tiny = torch.finfo(torch.float64).tiny
         gumbel = -(-uniform.clamp(min=tiny).log()).log()
         return self._rows(torch.softmax((log_probs + gumbel) / temperature, dim=1))
@@ -90,7 +90,7 @@ class RelaxedSearcher(ArchitectureSearcher):
                 "entropy": float(self.distribution.entropy()),
                 "num_samples": 1,
                 "expected_cost": float(self.expected_cost()),
-                "mode_cost": float(self._cost(self.distribution.mode()[None])[0]),
+                "mode_cost": float(self.cost(self.distribution.mode()[None])[0]),
             }
 
     def learn(self, loss: Tensor) -> dict[str, float]:

@@ -37,6 +37,7 @@ from fpnas.search.budget import (
     unit_of,
 )
 from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
+from fpnas.search.estimator import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.search.options import (
     FIRST_DISTRIBUTION,
     warn_of_few_steps,

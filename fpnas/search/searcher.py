@@ -24,16 +24,16 @@ from fpnas.search.distribution import (
     FactorizedDistribution,
     JointDistribution,
 )
-from fpnas.search.estimator import Estimator, get_estimator
-from fpnas.search.most_probable import BudgetSolution, most_probable_within
-from fpnas.search.objective import (
+from fpnas.search.estimator import (
+    Estimator,
+    Sampling,
     check_log_likelihoods,
+    default_sampling,
+    get_estimator,
     hinge_cost,
-    importance_weights,
-    surrogate_loss,
 )
+from fpnas.search.most_probable import BudgetSolution, most_probable_within
 from fpnas.search.result import Candidate, SearchResult
-from fpnas.search.sampling import AdaptiveSampling, Sampling
 from fpnas.solver.optimizer import restore_optimizer
 from fpnas.spaces.space import SearchSpace
 
@@ -59,7 +59,7 @@ class ArchitectureSearcher:
 
     Every step is ``choices = searcher.ask()`` and ``searcher.tell(choices, log_likelihoods)``, or
     ``searcher.discard()`` in a warm-up.
-    Alpha follows equation 7 with Adam at a constant learning rate.
+    Alpha follows the estimator's loss with Adam at a constant learning rate.
 
     ``history`` holds these scalars of every step. They describe the distribution that the step's
     samples were drawn from, hence the state before the step's update:
@@ -121,8 +121,8 @@ class ArchitectureSearcher:
         self.beta = beta
         self.lr = lr
         self.history: dict[str, list[float]] = {}
-        self._cost = _no_cost if cost is None else cost
-        self._generator = torch.Generator().manual_seed(seed)
+        self.cost = _no_cost if cost is None else cost
+        self.generator = torch.Generator().manual_seed(seed)
         self._draw: _Draw | None = None
         self._set_distribution(DISTRIBUTIONS[distribution](space))
         if floor:
@@ -144,9 +144,9 @@ class ArchitectureSearcher:
             num_samples = max(self.estimator.min_samples, self.sampling.num_samples(entropy))
         elif num_samples < 1:
             raise UserError(f"ask() draws at least 1 architecture, found {num_samples}.")
-        choices = self.distribution.sample(num_samples, self._generator)
+        choices = self.estimator.draw(self, num_samples)
         mode = self.distribution.mode()
-        *costs, mode_cost = evaluate_cost(self._cost, torch.cat([choices, mode[None]]))
+        *costs, mode_cost = self.costs(torch.cat([choices, mode[None]]))
         costs = torch.stack(costs)
         scalars = {
             "entropy": entropy,
@@ -154,7 +154,7 @@ class ArchitectureSearcher:
             "expected_cost": float(costs.mean()),
             "mode_cost": float(mode_cost),
         }
-        scalars["redraws"] = self._redraw_outside_budget(choices, costs)
+        scalars["redraws"] = self.estimator.redraw(self, choices, costs)
         scalars["sampled_cost"] = float(costs.mean())
         scalars["over_target"] = int((costs > self.target).sum())
         self._draw = _Draw(choices, hinge_cost(self._folded(costs), self.target), scalars)
@@ -171,12 +171,7 @@ class ArchitectureSearcher:
         if draw is None or not torch.equal(draw.choices, choices):
             raise UserError("tell() takes exactly the architectures that the last ask() returned.")
         log_likelihoods = check_log_likelihoods(log_likelihoods, draw.choices)
-        weights = importance_weights(
-            log_likelihoods, draw.hinge, self.beta, self.estimator.baseline
-        )
-        self._optimizer.zero_grad()
-        surrogate_loss(self.distribution, draw.choices, weights).backward()
-        self._optimizer.step()
+        self.estimator.learn(self, draw.choices, log_likelihoods, draw.hinge)
         self._draw = None
         scalars = {**draw.scalars, "log_likelihood": float(log_likelihoods.mean())}
         for name, value in scalars.items():
@@ -194,6 +189,20 @@ class ArchitectureSearcher:
         self._draw = None
         return scalars
 
+    def follow(self, loss: Tensor) -> None:
+        """One step of Adam that lowers ``loss`` by moving alpha."""
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+
+    def costs(self, choices: Tensor) -> Tensor:
+        """The cost of each architecture, float64 [K]; 0 without a cost function."""
+        return evaluate_cost(self.cost, choices)
+
+    def outside_budget(self, costs: Tensor) -> Tensor:
+        """Which of ``costs`` [K] exceed the target or miss the floor, bool [K]."""
+        return self._folded(costs) > self.target
+
     def convert_to_joint(self) -> None:
         """From the factorised to the joint distribution; P and H stay, the optimizer starts afresh.
 
@@ -205,12 +214,12 @@ class ArchitectureSearcher:
     def within_budget(self) -> BudgetSolution:
         """The most probable architecture within budget. Raises BudgetError if there is none."""
         floor = self.floor * self.target if self.floor else 0.0
-        return most_probable_within(self.distribution, self._cost, self.target, floor=floor)
+        return most_probable_within(self.distribution, self.cost, self.target, floor=floor)
 
     def result(self, top_m: int = 5) -> SearchResult:
         """What was found so far, with the ``top_m`` most probable architectures and their costs."""
         choices, log_probs = self.distribution.top(top_m)
-        costs = evaluate_cost(self._cost, choices)
+        costs = self.costs(choices)
         solution = self.within_budget()
         if costs[0] > self.target:
             _logger.warning(
@@ -247,7 +256,8 @@ class ArchitectureSearcher:
             "distribution": "joint" if joint else "factorized",
             "logits": self.distribution.logits.detach().clone(),
             "optimizer": copy.deepcopy(self._optimizer.state_dict()),
-            "generator": self._generator.get_state(),
+            "generator": self.generator.get_state(),
+            "estimator": copy.deepcopy(self.estimator.state_dict()),
             "history": copy.deepcopy(self.history),
             "draw": None
             if draw is None
@@ -269,7 +279,9 @@ class ArchitectureSearcher:
         with torch.no_grad():
             self.distribution.logits.copy_(state["logits"])
         restore_optimizer(self._optimizer, state["optimizer"])
-        self._generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"])
+        # Absent from what was saved when no estimator had anything to remember.
+        self.estimator.load_state_dict(copy.deepcopy(state.get("estimator", {})))
         self.history = copy.deepcopy(state["history"])
         self._draw = None if state["draw"] is None else _Draw(**state["draw"])
 
@@ -279,24 +291,6 @@ class ArchitectureSearcher:
 
     def _folded(self, costs: Tensor) -> Tensor:
         return folded(costs, self.target, self.floor * self.target) if self.floor else costs
-
-    def _redraw_outside_budget(self, choices: Tensor, costs: Tensor) -> int:
-        """Replace, in place, what is outside the budget by new draws; returns how many."""
-        redraws = 0
-        for _ in range(self.estimator.max_redraws):
-            over = (self._folded(costs) > self.target).nonzero()[:, 0]
-            if not len(over):
-                break
-            choices[over] = self.distribution.sample(len(over), self._generator)
-            costs[over] = evaluate_cost(self._cost, choices[over])
-            redraws += len(over)
-        return redraws
-
-
-def default_sampling(space: SearchSpace) -> AdaptiveSampling:
-    """The paper's lambda = 1/4, or more where that would start with fewer than 14 samples."""
-    at_least_14 = AdaptiveSampling.starting_at(14, space.num_architectures)
-    return AdaptiveSampling(max(0.25, at_least_14.lambda_))
 
 
 def _no_cost(choices: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
 from fpnas.report.units import short_target
 from fpnas.search.budget import Budget, build_budgets, check_budgets
 from fpnas.search.options import check_halves, check_search_config
-from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
+from fpnas.search.estimator import AdaptiveSampling, FixedSampling, Sampling
 from fpnas.spaces import NetworkSpace, build_space
 from fpnas.training.accuracy import evaluate
 from fpnas.utils import comm
