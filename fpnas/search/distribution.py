@@ -209,3 +209,5 @@ def descending_sums(lists: Sequence[Sequence[float]]) -> Iterator[tuple[float, D
 
 
 DISTRIBUTIONS = {"joint": JointDistribution, "factorized": FactorizedDistribution}
+# SEARCH.DISTRIBUTION -> the distribution of the first steps
+FIRST_DISTRIBUTION = {"joint": "joint", "factorized": "factorized", "mixed": "factorized"}

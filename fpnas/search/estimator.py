@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fpnas.config import CfgNode
 from fpnas.errors import UnknownNameError, UserError, did_you_mean
 from fpnas.search.distribution import ArchitectureDistribution
 from fpnas.search.most_probable import BudgetSolution
@@ -75,6 +76,15 @@ class FixedSampling:
     def num_samples(self, entropy: float | Tensor) -> int:
         """The fixed number, whatever the entropy."""
         return self.samples
+
+
+# SEARCH.SAMPLING -> the rule, from the options under cfg.SEARCH
+SAMPLING: Mapping[str, Callable[[CfgNode], Sampling]] = MappingProxyType(
+    {
+        "adaptive": lambda search: AdaptiveSampling(search.LAMBDA),
+        "fixed": lambda search: FixedSampling(search.NUM_SAMPLES),
+    }
+)
 
 
 def default_sampling(space: SearchSpace) -> AdaptiveSampling:

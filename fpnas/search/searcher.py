@@ -174,8 +174,7 @@ class ArchitectureSearcher:
         self.estimator.learn(self, draw.choices, log_likelihoods, draw.hinge)
         self._draw = None
         scalars = {**draw.scalars, "log_likelihood": float(log_likelihoods.mean())}
-        for name, value in scalars.items():
-            self.history.setdefault(name, []).append(value)
+        self._record(scalars)
         return scalars
 
     def discard(self) -> dict[str, float]:
@@ -288,6 +287,10 @@ class ArchitectureSearcher:
     def _set_distribution(self, distribution: ArchitectureDistribution) -> None:
         self.distribution = distribution
         self._optimizer = torch.optim.Adam(distribution.parameters(), lr=self.lr)
+
+    def _record(self, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self.history.setdefault(name, []).append(value)
 
     def _folded(self, costs: Tensor) -> Tensor:
         return folded(costs, self.target, self.floor * self.target) if self.floor else costs

@@ -100,7 +100,7 @@ def test_below_the_target_cost_does_not_count() -> None:
 def test_alpha_step_reaches_every_variable_and_no_weight() -> None:
     trainer = make_trainer(warmup=0, beta=0.0)
     batch = next(Batches(2).iterate())
-    trainer.searchers[0].learn(trainer._loss(batch, trainer.searchers[0].relax(1.0)))
+    trainer.searchers[0].learn(trainer._mixture_loss(trainer.searchers[0].relax(1.0), batch))
     assert torch.count_nonzero(trainer.searchers[0].distribution.logits) == 2 * len(SPACE.variables)
     assert all(weight.grad is None for weight in trainer.supernet.parameters())
 

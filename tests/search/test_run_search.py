@@ -28,7 +28,8 @@ from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import SearchResult, budget
 from fpnas.search import run as search_run
 from fpnas.search import setup as search_setup
-from fpnas.search.options import check_search_config
+from fpnas.search.methods import search_method
+from fpnas.search.setup import check_search_config
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas.training import load_trained
 from fpnas.utils.checkpoint import load_weights
@@ -238,6 +239,7 @@ def test_what_needs_no_images_is_checked_before_they_are_decoded(
 def test_shipped_configs_have_no_key_that_a_search_refuses(name: str) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(find_config(name))
+    search_method(cfg)
     check_search_config(cfg)
     is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
     assert not is_mixed or cfg.SEARCH.JOINT_EPOCH < cfg.SOLVER.EPOCHS

@@ -1,0 +1,23 @@
+"""The search methods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from fpnas.config import CfgNode
+from fpnas.config.checks import check_name
+from fpnas.search.differentiable import DifferentiableTrainer
+from fpnas.search.supernet_trainer import SupernetTrainer
+from fpnas.search.trainer import SearchTrainer
+
+# SEARCH.METHOD -> the trainer that is this method
+SEARCH_METHODS: Mapping[str, type[SupernetTrainer]] = MappingProxyType(
+    {"probabilistic": SearchTrainer, "differentiable": DifferentiableTrainer}
+)
+
+
+def search_method(cfg: CfgNode) -> type[SupernetTrainer]:
+    """The method that SEARCH.METHOD names. Raises ConfigError."""
+    check_name("SEARCH.METHOD", cfg.SEARCH.METHOD, SEARCH_METHODS)
+    return SEARCH_METHODS[cfg.SEARCH.METHOD]
