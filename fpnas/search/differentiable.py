@@ -133,6 +133,10 @@ class DifferentiableTrainer(SupernetTrainer):
 
     supernet_type = MaskedSuperNet
     rated = "mixtures of all choices"
+    unused = (
+        *("DISTRIBUTION", "JOINT_EPOCH", "SAMPLING", "LAMBDA", "NUM_SAMPLES", "ESTIMATOR"),
+        *("LIKELIHOOD_SCALE", "WARMUP_SAMPLES", "CLASSIFIER_LR"),
+    )
     supernet: MaskedSuperNet
     searcher: RelaxedSearcher
 

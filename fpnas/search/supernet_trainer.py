@@ -48,10 +48,12 @@ class SupernetTrainer(TrainerBase):
     Attributes:
         supernet_type: class of its supernet.
         rated: what its samples are called in the report.
+        unused: keys under cfg.SEARCH that do not apply to it.
     """
 
     supernet_type: ClassVar[type[SuperNet]] = SuperNet
     rated: ClassVar[str] = "architectures"
+    unused: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
