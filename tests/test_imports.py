@@ -33,8 +33,6 @@ _KNOWN = {
     ("fpnas.model_zoo.classifier", "fpnas.training"),
     ("fpnas.model_zoo.publish", "fpnas.training"),
     ("fpnas.model_zoo.publish_run", "fpnas.training"),
-    ("fpnas.report.heatmap", "fpnas.search.distribution"),
-    ("fpnas.report.search", "fpnas.search.result"),
     ("fpnas.utils.file_io", "fpnas.model_zoo"),
 }
 

@@ -1,7 +1,6 @@
-"""Reports that a person wants to look at: drawings of architectures, searches and trainings."""
+"""Pages that a person wants to look at: drawings, figures, tables, and the report of a training."""
 
 from fpnas.report.drawing import draw_architecture
-from fpnas.report.search import write_search_report
 from fpnas.report.training import write_training_report
 
-__all__ = ["draw_architecture", "write_search_report", "write_training_report"]
+__all__ = ["draw_architecture", "write_training_report"]

@@ -27,12 +27,9 @@ from fpnas.engine import (
     has_checkpoint,
 )
 from fpnas.modeling import SuperNet
-from fpnas.report import write_search_report
-from fpnas.search.budget import (
-    log_budgets,
-    unit_of,
-)
+from fpnas.search.budget import log_budgets, unit_of
 from fpnas.search.methods import search_method
+from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
 from fpnas.search.setup import SearchPlan, SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
 from fpnas.search.supernet_trainer import SupernetTrainer
