@@ -13,8 +13,8 @@ of these multiply-adds). Each is trained once for each of --seeds, in a folder o
 interrupted run goes on where it stopped, and several processes may share the work.
 
 ``report`` prints the mean and the spread over the seeds and writes accuracy.json and accuracy.svg.
-``record`` adds what is finished to the comparison that ``fpnas zoo table --write`` puts into
-MODEL_ZOO.md.
+``record`` adds what is finished to the comparison that ``python tools/zoo/tables.py --write`` puts
+into MODEL_ZOO.md.
 """
 
 from __future__ import annotations
@@ -39,15 +39,21 @@ from units import claimed, stored, write_json
 from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode
 from fpnas.data import build_dataset
-from fpnas.data.seeding import generator_for
 from fpnas.errors import UserError
-from fpnas.model_zoo import comparison
-from fpnas.model_zoo.comparison import Comparison, Trained, networks_of, record_trainings
-from fpnas.model_zoo.comparison_plot import draw_networks
 from fpnas.spaces import get_space
 from fpnas.training import run_training
+from fpnas.utils.rng import generator_for
 
-_COMPARISON = Path(comparison.__file__).with_suffix(".yaml")
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools" / "zoo"))
+from fpnas_zoo.comparison import (
+    COMPARISONS,
+    Comparison,
+    Trained,
+    draw_networks,
+    networks_of,
+    record_trainings,
+)
+
 _LEAST_SHARE = 0.95  # of the budget, that a random architecture uses
 
 
@@ -196,7 +202,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dataset", default="", help="the images, in words")
-    parser.add_argument("--comparison", type=Path, default=_COMPARISON, help="file of 'record'")
+    parser.add_argument("--comparison", type=Path, default=COMPARISONS, help="file of 'record'")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE")
     return parser
 

@@ -28,11 +28,10 @@ from tabulate import tabulate
 from units import claimed, stored, write_json
 
 from fpnas.data.image_folder import image_paths
-from fpnas.data.seeding import generator_for
 from fpnas.errors import UserError
-from fpnas.model_zoo.names import get_record
-from fpnas.model_zoo.zoo import start_from
+from fpnas.model_zoo import get_record, start_from
 from fpnas.training import run_training
+from fpnas.utils.rng import generator_for
 
 _HELD_OUT = 0.15
 _CONFIG = "quick/finetune.yaml"

@@ -33,7 +33,7 @@ from tabular import TabularBenchmark
 from torch import Tensor
 from tqdm import tqdm
 
-from fpnas.errors import UserError, did_you_mean
+from fpnas.errors import UserError, check_known
 from fpnas.search import AdaptiveSampling, FixedSampling, SearchResult, search
 from fpnas.search.baselines import BaselineResult, random_search, regularized_evolution
 
@@ -151,10 +151,8 @@ def load_benchmark(name: str, path: str) -> TabularBenchmark:
     """One of BENCHMARKS, or the user's ``module:function`` (working folder or PYTHONPATH)."""
     module, colon, function = BENCHMARKS.get(name, name).partition(":")
     if not colon:
-        raise UserError(
-            f"Unknown benchmark '{name}'.{did_you_mean(name, BENCHMARKS)} "
-            f"Valid: {', '.join(BENCHMARKS)}, or module:function."
-        )
+        listed = f"{', '.join(BENCHMARKS)}, or module:function"
+        check_known(name, BENCHMARKS, f"Unknown benchmark '{name}'", UserError, listed=listed)
     sys.path.append(os.getcwd())
     try:
         load = getattr(importlib.import_module(module), function)

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout  # torch needs filelock, too
 
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 
 def stored(path: Path, compute: Callable[[], Any]) -> Any:

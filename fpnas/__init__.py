@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fpnas.utils import scheme_providers
+
 if TYPE_CHECKING:
     from fpnas import model_zoo
     from fpnas.config import get_cfg
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "build_model", "get_cfg", "model_zoo"]
+
+scheme_providers.update({"zoo://": "fpnas.model_zoo", "pypi://": "fpnas.model_zoo"})
 
 
 def __getattr__(name: str) -> Any:

@@ -45,7 +45,34 @@ class DivergedError(UserError):
     """The loss became NaN or infinite; raised before the weights are updated."""
 
 
-def did_you_mean(name: object, valid: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the valid name nearest to ``name``, or an empty string."""
-    nearest = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.6)
-    return f" Did you mean '{nearest[0]}'?" if nearest else ""
+def check_known(
+    name: object,
+    valid: Iterable[object],
+    unknown: str,
+    error: type[UserError] = UnknownNameError,
+    *,
+    near: Iterable[object] = (),
+    listed: str | None = None,
+) -> None:
+    """Raise ``error`` unless ``name`` is one of ``valid``.
+
+    The message is ``unknown``, then the nearest name, if one is near, then what is valid:
+    ``Unknown gate 'sigmoyd'. Did you mean 'sigmoid'? Valid: sigmoid, hsigmoid.``
+
+    Args:
+        name: what was found; of any type.
+        valid: what it may be.
+        unknown: what is wrong, in words, with ``name`` and without a full stop.
+        error: its type.
+        near: further names that a misspelt one may stand for.
+        listed: what stands after "Valid:"; by default the names. Empty: nothing does.
+    """
+    valid = list(valid)
+    if name in valid:
+        return
+    names = [str(one) for one in (*valid, *near)]
+    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    if listed is None:
+        listed = ", ".join(map(str, valid)) or "nothing yet"
+    raise error(f"{unknown}.{hint}" + (f" Valid: {listed}." if listed else ""))

@@ -1,4 +1,4 @@
-"""Settings of the whole suite: one thread a process, no display, repeatable property tests."""
+"""Settings of the whole suite: one thread a process, no display, repeatable tests, own cache."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The same examples in every run; a slow machine is no failure.
 settings.register_profile("fpnas", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("fpnas")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty cache folder: what the user has downloaded changes no result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FPNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -28,13 +28,7 @@ TOP = {"fpnas", "fpnas.__main__"}
 ATTRIBUTES = {"fpnas.__file__", "fpnas.__version__"}
 
 # (module, what it imports upwards or in a circle) where that is still to be mended.
-_KNOWN = {
-    ("fpnas.engine.defaults", "fpnas.engine.run_folder"),
-    ("fpnas.model_zoo.classifier", "fpnas.training"),
-    ("fpnas.model_zoo.publish", "fpnas.training"),
-    ("fpnas.model_zoo.publish_run", "fpnas.training"),
-    ("fpnas.utils.file_io", "fpnas.model_zoo"),
-}
+_KNOWN: set[tuple[str, str]] = set()
 
 # Optional, or of no use before the first network is built or drawn.
 HEAVY = {"executorch", "matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pandas", "PIL"}

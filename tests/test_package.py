@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from zoo_cases import hide_packages
 
 import fpnas
 from fpnas import model_zoo
@@ -79,7 +80,9 @@ def test_installed_zoo_answers_without_a_network(installed, tmp_path):
         "assert main(['zoo', 'info', 'efficientnet_lite0']) == 0\n"
         "assert main(['predict', '--model', 'efficientnet_lite0', 'photo.jpg']) == 2\n"
     )
-    environment = {"PYTHONPATH": str(installed), "FPNAS_CACHE": str(tmp_path), "PIP_NO_INDEX": "1"}
+    hide_packages(tmp_path / "hidden")
+    paths = os.pathsep.join(map(str, (tmp_path / "hidden", installed)))
+    environment = {"PYTHONPATH": paths, "FPNAS_CACHE": str(tmp_path), "PIP_NO_INDEX": "1"}
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

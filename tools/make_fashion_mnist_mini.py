@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from fpnas.data.idx import read_idx
+from fpnas.data.fashion_mnist import read_idx
 
 IMAGES_PER_CLASS = {"train": 600, "t10k": 100}
 NUM_CLASSES = 10

@@ -11,17 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fpnas.config import CfgNode
-from fpnas.engine import (
-    CheckpointHook,
-    HookBase,
-    InterruptHook,
-    LRSchedulerHook,
-    PeriodicWriter,
-    TrainerBase,
-)
-from fpnas.solver import build_schedule
+from fpnas.engine import HookBase, TrainerBase, build_hooks
 from fpnas.utils.checkpoint import Checkpointer
-from fpnas.utils.events import JSONWriter
 
 
 class CpuTime(HookBase):
@@ -61,17 +52,8 @@ def train(
     """
     cpu = CpuTime()
     checkpointer = Checkpointer(model, folder, config=cfg.dump(), trainer=trainer)
-    period = cfg.CHECKPOINT.PERIOD * iters_per_epoch
-    save = CheckpointHook(checkpointer, period, cfg.CHECKPOINT.KEEP)
-    trainer.register_hooks(
-        [
-            cpu,
-            LRSchedulerHook(optimizer, build_schedule(cfg, iters_per_epoch)),
-            PeriodicWriter([JSONWriter(folder / "metrics.json")], cfg.LOG.PERIOD),
-            save,
-            InterruptHook(save.save),
-        ]
-    )
+    hooks = build_hooks(cfg, optimizer, checkpointer, iters_per_epoch, max_iter, shown=None)
+    trainer.register_hooks([cpu, *hooks])
     checkpointer.resume_or_load("", resume=True)
     trainer.train(trainer.steps_done, max_iter)
     return cpu.seconds

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from fpnas.data import TestLoader, TrainLoader
-from fpnas.data.seeding import derive_seed
 from fpnas.modeling import SearchedNet
 from fpnas.solver import ClassificationLoss, build_ema, build_optimizer
 from fpnas.training import ClassificationTrainer
 from fpnas.training.accuracy import evaluate
+from fpnas.utils.rng import derive_seed
 from rank_lib.loop import train
 from rank_lib.study import Candidate, Study
 

@@ -18,12 +18,12 @@ from units import claimed, stored
 
 from fpnas.config import CfgNode
 from fpnas.data import ImageSet, build_dataset
-from fpnas.data.seeding import generator_for
 from fpnas.errors import BudgetError, ConfigError
 from fpnas.search.budget import build_cost
 from fpnas.search.costs import CostFunction
 from fpnas.search.result import SearchResult
 from fpnas.spaces import NetworkSpace, build_space
+from fpnas.utils.rng import generator_for
 
 _MOST_DRAWS = 1000  # for one that differs from those before
 

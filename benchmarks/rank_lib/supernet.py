@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from fpnas.config import CfgNode
 from fpnas.data import TestLoader, TrainLoader, stratified_split
-from fpnas.data.seeding import derive_seed, generator_for
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
 from fpnas.solver import SharedSGD, restore_optimizer
 from fpnas.utils.checkpoint import load_weights
+from fpnas.utils.rng import derive_seed, generator_for
 from rank_lib.loop import train
 from rank_lib.study import Candidate, Study, take
 

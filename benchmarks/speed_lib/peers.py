@@ -13,8 +13,8 @@ from torch import nn
 
 from fpnas.archs import Architecture
 from fpnas.blocks import HeadSpec
-from fpnas.blocks.channels import round_channels
 from fpnas.blocks.mbconv import MBConvSpec
+from fpnas.blocks.spec import round_channels
 from fpnas.errors import UserError
 from fpnas.modeling import SearchedNet
 

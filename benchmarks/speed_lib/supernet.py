@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fpnas.modeling import SearchedNet, SuperNet
-from fpnas.modeling.masked_supernet import AllChoicesSuperNet, MaskedSuperNet, uniform_weights
+from fpnas.modeling.masked_supernet import MaskedSuperNet, uniform_weights
 from fpnas.spaces import NetworkSpace, get_space
+from speed_lib.all_choices import AllChoicesSuperNet
 from speed_lib.memory import peak_bytes, resident_growth
 from speed_lib.rounds import CPU_ONE_THREAD, WALL_TWO_THREADS, Clock, interleave, quartiles, ratios
 from speed_lib.steps import (

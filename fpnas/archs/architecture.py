@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from fpnas.blocks import BlockSpec, Cost, block_name, output_size, spec_from_dict, spec_to_dict
-from fpnas.errors import ConfigError, UserError, did_you_mean
+from fpnas.errors import ConfigError
 from fpnas.layers import BN_EPS
+from fpnas.utils.records import load_yaml, parse
 
 
 class Layer(NamedTuple):
@@ -149,45 +150,18 @@ class Architecture:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
-        """Raises ConfigError, which names the key that is missing, unknown or unusable."""
-        if not isinstance(data, Mapping):
-            raise ConfigError(f"An architecture is a mapping, found {type(data).__name__}.")
-        fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        for key in data:
-            if key not in fields:
-                raise ConfigError(
-                    f"An architecture has no key '{key}'.{did_you_mean(str(key), fields)} "
-                    f"Its keys: {', '.join(fields)}."
-                )
-        required = [key for key, default in fields.items() if default is dataclasses.MISSING]
-        missing = [key for key in required if key not in data]
-        if missing:
-            raise ConfigError(f"The architecture lacks the key(s) {', '.join(missing)}.")
-        stages = data["stages"]
-        if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
-            raise ConfigError("An architecture's stages are a list of lists of blocks.")
-        return cls(
-            name=str(data["name"]),
-            input_size=data["input_size"],
-            stem=spec_from_dict(data["stem"]),
-            stages=tuple(tuple(spec_from_dict(block) for block in stage) for stage in stages),
-            head=spec_from_dict(data["head"]),
-            **{key: data[key] for key in fields if key in data and key not in required},
-        )
+    def from_dict(cls, data: Mapping[str, Any], where: str = "The architecture") -> Architecture:
+        """Raises UserError, which names ``where`` and the key that is missing or of no use."""
+        return parse(cls, data, where, readers=_READERS)
 
     def to_yaml(self) -> str:
         """YAML text with one line for each block."""
         return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, width=1000)
 
     @classmethod
-    def from_yaml(cls, text: str) -> Architecture:
-        """The inverse of :meth:`to_yaml`. Raises ConfigError on anything but such text."""
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"The architecture is not plain YAML: {error}") from None
-        return cls.from_dict(data)
+    def from_yaml(cls, text: str, where: str = "The architecture") -> Architecture:
+        """The inverse of :meth:`to_yaml`. Raises UserError, as :meth:`from_dict`."""
+        return cls.from_dict(load_yaml(text, where), where)
 
     def save(self, path: str | Path) -> None:
         """Write :meth:`to_yaml` to ``path``."""
@@ -196,12 +170,29 @@ class Architecture:
     @classmethod
     def load(cls, path: str | Path) -> Architecture:
         """Read a file written by :meth:`save`. Raises UserError, which names the file."""
+        where = f"Architecture file '{path}'"
         try:
-            return cls.from_yaml(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"Architecture file '{path}' cannot be read: {error}") from None
-        except UserError as error:
-            raise type(error)(f"Architecture file '{path}': {error}") from None
+            raise ConfigError(f"{where} cannot be read: {error}") from None
+        return cls.from_yaml(text, where)
+
+
+def _read_stages(stages: Any, where: str) -> tuple[tuple[BlockSpec, ...], ...]:
+    if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
+        raise ConfigError(f"{where} must be a list of lists of blocks, found {stages!r}.")
+    return tuple(
+        tuple(spec_from_dict(block, f"{where}[{s}][{b}]") for b, block in enumerate(stage))
+        for s, stage in enumerate(stages)
+    )
+
+
+_READERS = {
+    "name": lambda name, where: str(name),
+    "stem": spec_from_dict,
+    "stages": _read_stages,
+    "head": spec_from_dict,
+}
 
 
 class _Dumper(yaml.SafeDumper):

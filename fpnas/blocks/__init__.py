@@ -1,18 +1,17 @@
 """Block types: how one block of an architecture is described, built and costed."""
 
 from fpnas.blocks.attention import PAPER_ATTENTION, Attention
-from fpnas.blocks.channels import round_channels
-from fpnas.blocks.conv import ConvSpec
-from fpnas.blocks.head import HeadSpec
+from fpnas.blocks.conv import ConvSpec, SkipSpec
+from fpnas.blocks.head import HeadSpec, PooledHeadSpec
 from fpnas.blocks.mbconv import SHORTCUTS, MBConv, MBConvSpec
-from fpnas.blocks.pooled_head import PooledHeadSpec
-from fpnas.blocks.skip import SkipSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
+    BlockShape,
     BlockSpec,
     Cost,
     block_name,
     output_size,
+    round_channels,
     spec_from_dict,
     spec_to_dict,
 )
@@ -22,6 +21,7 @@ __all__ = [
     "PAPER_ATTENTION",
     "SHORTCUTS",
     "Attention",
+    "BlockShape",
     "BlockSpec",
     "ConvSpec",
     "Cost",

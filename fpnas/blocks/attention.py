@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from fpnas.blocks.channels import Numbers, round_channels
-from fpnas.errors import ConfigError
+from fpnas.blocks.spec import round_channels
+from fpnas.errors import ConfigError, check_known
 from fpnas.layers import SplitAttention, check_activation, check_gate
 
 SOURCES = ("expanded", "input")
@@ -37,8 +34,7 @@ class Attention:
         if self.act != "block":
             check_activation(self.act)
         check_gate(self.gate)
-        if self.of not in SOURCES:
-            raise ConfigError(f"Attention.of must be one of {SOURCES}, found {self.of!r}.")
+        check_known(self.of, SOURCES, f"Attention.of is {self.of!r}", ConfigError)
         if type(self.ratio) not in (int, float) or not 0 < self.ratio < math.inf:
             raise ConfigError(f"Attention.ratio must be a number above 0, found {self.ratio!r}.")
         if type(self.divisor) is not int or self.divisor < 1:
@@ -46,11 +42,9 @@ class Attention:
                 f"Attention.divisor must be a whole number of at least 1, found {self.divisor!r}."
             )
 
-    def hidden_channels(self, in_channels: Numbers, inner: Numbers) -> Numbers:
-        """Width of the hidden layer, for one block (int) or K blocks (LongTensor)."""
+    def hidden_channels(self, in_channels: int, inner: int) -> int:
+        """Width of the hidden layer."""
         base = inner if self.of == "expanded" else in_channels
-        if isinstance(base, Tensor):  # in the precision of Python's numbers
-            return round_channels(torch.floor(base.double() * self.ratio), self.divisor)
         return round_channels(int(base * self.ratio), self.divisor)
 
     def build(self, in_channels: int, inner: int, splits: int, block_act: str) -> SplitAttention:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from fpnas.blocks.attention import PAPER_ATTENTION, Attention
-from fpnas.blocks.channels import Numbers, round_channels
-from fpnas.blocks.skip import SkipSpec
+from fpnas.blocks.conv import SkipSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
     BlockSpec,
@@ -21,8 +18,9 @@ from fpnas.blocks.spec import (
     check_ratio,
     check_whole,
     output_size,
+    round_channels,
 )
-from fpnas.errors import ConfigError
+from fpnas.errors import ConfigError, check_known
 from fpnas.layers import ConvBNAct, PaddedShortcut, check_activation, check_padding
 
 SPLITS = (0, 1, 2, 4)
@@ -76,10 +74,8 @@ class MBConvSpec(BlockSpec):
             )
         check_padding(self.padding, self.kernel, self.stride)
         check_flag(self, "always_expand")
-        if self.shortcut not in SHORTCUTS:
-            raise ConfigError(
-                f"MBConvSpec.shortcut must be one of {SHORTCUTS}, found {self.shortcut!r}."
-            )
+        unknown = f"MBConvSpec.shortcut is {self.shortcut!r}"
+        check_known(self.shortcut, SHORTCUTS, unknown, ConfigError)
         if self.shortcut == "always" and self.padding != "symmetric":
             raise ConfigError(
                 f"MBConvSpec.shortcut 'always' needs padding 'symmetric', found '{self.padding}': "
@@ -96,16 +92,17 @@ class MBConvSpec(BlockSpec):
 
     def cost(self, in_channels: int, height: int, width: int) -> Cost:
         inner = self.inner_channels(in_channels)
-        return _mbconv_cost(
-            in_channels=in_channels,
-            inner=inner,
-            hidden=self.attention.hidden_channels(in_channels, inner),
-            channels=self.channels,
-            kernel=self.kernel,
-            splits=self.splits,
-            expands=int(self.expands),
-            in_area=height * width,
-            out_area=output_size(height, self.stride) * output_size(width, self.stride),
+        expand = in_channels * inner if self.expands else 0
+        depthwise = self.kernel**2 * inner * max(self.splits, 1)
+        attention = 0
+        if self.splits:
+            hidden = self.attention.hidden_channels(in_channels, inner)
+            attention = inner * hidden * (1 + self.splits)
+        project = inner * self.channels
+        out_area = output_size(height, self.stride) * output_size(width, self.stride)
+        return Cost(
+            flops=expand * height * width + (depthwise + project) * out_area + attention,
+            params=expand + depthwise + attention + project,
         )
 
     def build(self, in_channels: int) -> nn.Module:
@@ -131,68 +128,6 @@ class MBConvSpec(BlockSpec):
         if fields["kernel"] == 0:
             return SkipSpec(channels=fields["channels"], stride=fields["stride"])
         return cls(**fields)
-
-    @classmethod
-    def batch_cost(
-        cls, fields: Mapping[str, Tensor | Any], in_channels: Tensor, height: int, width: int
-    ) -> Cost:
-        channels, stride = fields["channels"], int(fields["stride"][0])
-        scales = fields["expansion"] != 1
-        inner = torch.where(scales, round_channels(in_channels * fields["expansion"]), in_channels)
-        attentions = fields.get("attention", [PAPER_ATTENTION] * len(inner))
-        out_area = output_size(height, stride) * output_size(width, stride)
-        mbconv = _mbconv_cost(
-            in_channels=in_channels,
-            inner=inner,
-            hidden=_hidden_channels(attentions, in_channels, inner),
-            channels=channels,
-            kernel=fields["kernel"],
-            splits=fields["splits"],
-            expands=(scales | fields.get("always_expand", torch.tensor(False))).long(),
-            in_area=height * width,
-            out_area=out_area,
-        )
-        skip_params = in_channels * channels
-        if stride == 1:
-            skip_params = skip_params * (in_channels != channels)
-        skipped = fields["kernel"] == 0
-        return Cost(
-            torch.where(skipped, skip_params * out_area, mbconv.flops),
-            torch.where(skipped, skip_params, mbconv.params),
-        )
-
-
-def _mbconv_cost(
-    *,
-    in_channels: Numbers,
-    inner: Numbers,
-    hidden: Numbers,
-    channels: Numbers,
-    kernel: Numbers,
-    splits: Numbers,
-    expands: Numbers,
-    in_area: int,
-    out_area: int,
-) -> Cost:
-    """The block's cost in arithmetic that serves one block (int) and K blocks (LongTensor)."""
-    attends = (splits > 0) * 1
-    expand = in_channels * inner * expands
-    depthwise = kernel * kernel * inner * (splits + 1 - attends)  # max(splits, 1)
-    attention = inner * hidden * (1 + splits) * attends
-    project = inner * channels
-    return Cost(
-        flops=expand * in_area + (depthwise + project) * out_area + attention,
-        params=expand + depthwise + attention + project,
-    )
-
-
-def _hidden_channels(attentions: list[Attention], in_channels: Tensor, inner: Tensor) -> Tensor:
-    """Width of the attention's hidden layer for K blocks, each with its own conventions."""
-    first = attentions[0]
-    if attentions.count(first) == len(attentions):
-        return first.hidden_channels(in_channels, inner)
-    widths = {a: a.hidden_channels(in_channels, inner) for a in set(attentions)}
-    return torch.stack([widths[a][i] for i, a in enumerate(attentions)])
 
 
 class MBConv(nn.Module):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, UnknownNameError
+from fpnas.utils.records import parse
 from fpnas.utils.registry import Registry
 
 BLOCK_REGISTRY = Registry(
@@ -28,13 +30,13 @@ BLOCK_REGISTRY = Registry(
     That is enough to stand in an architecture's YAML file and in a search space. A block that
     groups of a space search over may also define ``size_fields`` (fields on which weights are
     shared by slicing), ``weight_group`` (which choices share weights), ``build_largest`` (what a
-    supernet stores), ``from_choice`` and ``batch_cost`` (a vectorised ``cost``).
+    supernet stores) and ``from_choice``.
     """,
 )
 
 
 class Cost(NamedTuple):
-    """Cost of a block, or of K blocks as tensors ``[K]``.
+    """Cost of a block, or of K networks as tensors ``[K]``.
 
     Attributes:
         flops: multiply-adds of convolutions and linear layers for one image, the convention of
@@ -102,42 +104,57 @@ class BlockSpec(ABC):
         """The block that a choice of search variables stands for; may be of another type."""
         return cls(**fields)
 
-    @classmethod
-    def batch_cost(
-        cls,
-        fields: Mapping[str, Tensor | Any],
-        in_channels: Tensor,
-        height: int,
-        width: int,
-    ) -> Cost:
-        """Cost of K choices at once.
 
-        Args:
-            fields: for each field, K values: a tensor for numbers, a list for anything else.
-            in_channels: LongTensor ``[K]``.
-            height, width: input size, px.
+class BlockShape(NamedTuple):
+    """A block and the input it gets: all that its cost depends on.
 
-        Returns:
-            LongTensors ``[K]``. This default calls ``cost`` once for each distinct row.
-        """
-        known: dict[tuple[Any, ...], Cost] = {}
-        rows = zip(*(_column(values) for values in fields.values()), strict=True)
-        costs = []
-        for channels, row in zip(in_channels.tolist(), rows, strict=True):
-            if (channels, row) not in known:
-                spec = cls.from_choice(**dict(zip(fields, row, strict=True)))
-                known[channels, row] = spec.cost(channels, height, width)
-            costs.append(known[channels, row])
-        return Cost(torch.tensor([c.flops for c in costs]), torch.tensor([c.params for c in costs]))
+    Attributes:
+        spec: the block.
+        in_channels: channels that enter it.
+        in_size: rows (= columns) that enter it, px.
+    """
 
+    spec: BlockSpec
+    in_channels: int
+    in_size: int
 
-def _column(values: Tensor | list[Any]) -> list[Any]:
-    return values.tolist() if isinstance(values, Tensor) else values
+    @property
+    def cost(self) -> Cost:
+        return self.spec.cost(self.in_channels, self.in_size, self.in_size)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the block hands its input on as it is."""
+        if self.cost.params:
+            return False  # without a module to build
+        with torch.device("meta"):  # no weights, no random numbers
+            return isinstance(self.spec.build(self.in_channels), nn.Identity)
+
+    def __str__(self) -> str:
+        """Registry name, fields and input, such as ``Skip(channels=16, stride=2) on 8x28x28``."""
+        fields = spec_to_dict(self.spec)
+        name = fields.pop("block")
+        # 1 and 1.0 are equal as fields, hence one block shape.
+        for key, value in fields.items():
+            if isinstance(value, float) and value.is_integer():
+                fields[key] = int(value)
+        inner = ", ".join(f"{key}={value}" for key, value in fields.items())
+        return f"{name}({inner}) on {self.in_channels}x{self.in_size}x{self.in_size}"
 
 
 def output_size(size: int, stride: int) -> int:
     """Rows (columns) that leave a padded convolution of ``stride`` on ``size`` rows (columns)."""
     return (size - 1) // stride + 1
+
+
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """``channels`` rounded half up to a multiple of ``divisor``, as the FBNet family does.
+
+    At least ``divisor``; one step higher when rounding would lose over 5 %.
+    """
+    rounded = int(channels / divisor + 0.5) * divisor
+    rounded += divisor * (rounded < 0.95 * channels)
+    return max(rounded, divisor)
 
 
 def spec_to_dict(spec: BlockSpec) -> dict[str, Any]:
@@ -148,42 +165,25 @@ def spec_to_dict(spec: BlockSpec) -> dict[str, Any]:
     return {"block": block_name(spec), **_written_fields(spec)}
 
 
-def spec_from_dict(data: Mapping[str, Any]) -> BlockSpec:
-    """The inverse of :func:`spec_to_dict`. Raises ConfigError, which names what does not fit.
+def spec_from_dict(data: Mapping[str, Any], where: str = "") -> BlockSpec:
+    """The inverse of :func:`spec_to_dict`. Fields with a default may be missing.
 
-    Fields with a default may be missing.
+    Raises UserError, which names what does not fit and ``where`` it stands.
     """
+    where = f"{where}: " if where else ""
     if not isinstance(data, Mapping) or "block" not in data:
-        raise ConfigError(f"A block is a mapping with the key 'block', found {data!r}.")
+        raise ConfigError(f"{where}A block is a mapping with the key 'block', found {data!r}.")
     values = dict(data)
     name = values.pop("block")
     if not isinstance(name, str):
-        raise ConfigError(f"A block's 'block' is the name of its type, found {name!r}.")
-    return _record(BLOCK_REGISTRY.get(name), values, f"Block '{name}'")
-
-
-def _record(kind: type, values: Mapping[str, Any], what: str) -> Any:
-    """The frozen dataclass ``kind`` with these fields; ``what`` is its name in an error."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{what} is a mapping, found {values!r}.")
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    for key in values:
-        if key not in fields:
-            raise ConfigError(
-                f"{what} has no field '{key}'.{did_you_mean(str(key), fields)} "
-                f"Its fields: {', '.join(fields)}."
-            )
-    missing = [
-        key for key, f in fields.items() if f.default is dataclasses.MISSING and key not in values
-    ]
-    if missing:
-        raise ConfigError(f"{what} lacks the field(s) {', '.join(missing)}: {dict(values)}.")
-    values = dict(values)
-    for key, value in values.items():
-        default = fields[key].default
-        if dataclasses.is_dataclass(default):
-            values[key] = _record(type(default), value, f"{what}: its field '{key}'")
-    return kind(**values)
+        raise ConfigError(f"{where}A block's 'block' is the name of its type, found {name!r}.")
+    try:
+        kind = BLOCK_REGISTRY.get(name)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{where}{error}") from None
+    records = [f for f in dataclasses.fields(kind) if dataclasses.is_dataclass(f.default)]
+    readers = {f.name: functools.partial(parse, type(f.default), readers={}) for f in records}
+    return parse(kind, values, f"{where}Block '{name}'", readers=readers)
 
 
 def _written_fields(spec: BlockSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fpnas.config.flags import add_config_arguments, config_from_args
+from fpnas.cli.flags import add_config_arguments, config_from_args
 from fpnas.errors import UserError
 
 if TYPE_CHECKING:

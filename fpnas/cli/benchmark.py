@@ -4,6 +4,9 @@
 
 Takes any file that 'fpnas export' writes; the runtime follows from the ending of its name. Calls
 take one batch of noise. --profile adds, for ONNX files, the operators that take longest.
+
+A .pt2 or .torchscript.pt file can run code; one that was not exported on this machine is refused
+without --trust.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1], metavar="N")
     parser.add_argument("--warmup", type=int, default=10, metavar="N", help="calls before timing")
     parser.add_argument("--runs", type=int, default=100, metavar="N", help="timed calls")
+    parser.add_argument(
+        "--trust", action="store_true", help="also load files from elsewhere that can run code"
+    )
     parser.add_argument("--profile", action="store_true", help="operators of ONNX files")
 
 
@@ -38,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from fpnas.export.timing import profile_operators, time_file
 
     timings = [
-        time_file(file, threads, args.warmup, args.runs)
+        time_file(file, threads, args.warmup, args.runs, args.trust)
         for file in args.files
         for threads in args.threads
     ]

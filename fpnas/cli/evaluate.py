@@ -14,13 +14,13 @@ import argparse
 from collections.abc import Mapping
 
 from fpnas.cli import train
-from fpnas.cli.launching import launch_run
-from fpnas.config import CfgNode
-from fpnas.config.flags import (
+from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
     check_overrides,
+    launch_run,
 )
+from fpnas.config import CfgNode
 from fpnas.errors import UserError
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="published network, in place of a config")
     add_launch_arguments(parser)
     add_config_arguments(parser)
-    parser.set_defaults(resume=False, eval_only=True)
+    parser.set_defaults(resume=False, allow_changes=False, eval_only=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def published_config(
     """The frozen config of ``--model``: ``overrides`` (key to text), then KEY VALUE."""
     check_overrides(args.opts)
     from fpnas import model_zoo
-    from fpnas.model_zoo.names import get_record
+    from fpnas.model_zoo import get_record
 
     get_record(args.model)  # an architecture without weights has nothing to evaluate or export
     cfg = model_zoo.get_config(args.model)

@@ -19,9 +19,8 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from fpnas.cli.evaluate import published_config
-from fpnas.cli.final_weights import check_weights_are_final
+from fpnas.cli.flags import add_config_arguments, check_weights_are_final, config_from_args
 from fpnas.config.checks import check_value
-from fpnas.config.flags import add_config_arguments, config_from_args
 from fpnas.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ def _load_network(cfg: CfgNode, test: ImageSet | None) -> _Network:
     CheckpointError if weights and architecture do not belong together.
     """
     from fpnas.data import preprocessing
-    from fpnas.model_zoo.handlers import published_record
+    from fpnas.model_zoo import published_record
     from fpnas.training.artifact import Description
     from fpnas.utils.checkpoint import read_checkpoint
 

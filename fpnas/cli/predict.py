@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from fpnas.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from fpnas.model_zoo.classifier import Classifier
+    from fpnas.training import Classifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the classes of every image."""
     if args.top < 1:
         raise UserError(f"--top must be at least 1, found {args.top}.")
-    from fpnas.model_zoo.classifier import Classifier
+    from fpnas.training import Classifier
 
     classifier = (
         Classifier.from_zoo(args.model) if args.model else Classifier.from_checkpoint(args.weights)

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fpnas.cli.flags import add_resume_arguments, check_resume_arguments
 from fpnas.config import CfgNode, find_config, get_cfg
-from fpnas.config.flags import add_resume_arguments, check_resume_arguments
 
 if TYPE_CHECKING:
     from fpnas.export import ExportReport

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 
-from fpnas.cli.launching import launch_run
-from fpnas.config import CfgNode
-from fpnas.config.flags import (
+from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
     add_resume_arguments,
     check_resume_arguments,
     config_from_args,
+    launch_run,
 )
+from fpnas.config import CfgNode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,8 @@
 """Train an architecture, from scratch or from given weights.
 
-MODEL.ARCH is a registered name or the architecture.yaml that a search wrote. Checkpoints, metrics
-and a report go to OUTPUT_DIR. An interrupted training goes on with --resume.
+MODEL.ARCH is a registered name or the architecture.yaml that a search wrote; without it the
+architecture is that of MODEL.WEIGHTS, such as a model_final.pth. Checkpoints, metrics and a report
+go to OUTPUT_DIR. An interrupted training goes on with --resume.
 
   fpnas train --config-file quick/train.yaml MODEL.ARCH out/search/architecture.yaml
   fpnas train --model efficientnet_lite0 DATA.ROOT photos
@@ -14,17 +15,17 @@ from __future__ import annotations
 
 import argparse
 
-from fpnas.cli.final_weights import check_weights_are_final
-from fpnas.cli.launching import launch_run
-from fpnas.config import CfgNode, find_config, get_cfg
-from fpnas.config.flags import (
+from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
     add_resume_arguments,
     check_overrides,
     check_resume_arguments,
+    check_weights_are_final,
     config_from_args,
+    launch_run,
 )
+from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.errors import UserError
 
 _FINE_TUNING = "quick/finetune.yaml"
@@ -57,8 +58,7 @@ def _config(args: argparse.Namespace) -> CfgNode:
         return config_from_args(args)
     if args.eval_only:
         raise UserError("--model is what a training starts from; 'fpnas eval --model' evaluates.")
-    from fpnas.model_zoo.names import get_record
-    from fpnas.model_zoo.zoo import start_from
+    from fpnas.model_zoo import get_record, start_from
 
     check_overrides(args.opts)
     cfg = get_cfg()

@@ -5,15 +5,19 @@ fpnas zoo list --pretrained
 fpnas zoo info efficientnet_lite0
 fpnas zoo import timm:mnasnet_100 --arch mnasnet_100 --output weights.safetensors
 fpnas zoo verify --download
-fpnas zoo table --paper
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fpnas.errors import UserError
+
+if TYPE_CHECKING:
+    from fpnas.model_zoo import Metric, ModelInfo, ZooRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info.set_defaults(action=_info)
     _add_import(actions)
     _add_verify(actions)
-    _add_table(actions)
 
 
 def _add_list(actions: argparse._SubParsersAction) -> None:
@@ -69,20 +72,6 @@ def _add_verify(actions: argparse._SubParsersAction) -> None:
     verifying.set_defaults(action=_verify)
 
 
-def _add_table(actions: argparse._SubParsersAction) -> None:
-    tables = actions.add_parser("table", help="published networks beside the paper's")
-    tables.add_argument(
-        "--paper", action="store_true", help="Table 8 of the paper with costs counted here"
-    )
-    tables.add_argument(
-        "--figure", type=Path, metavar="FILE", help="write Figure 1 of the paper as SVG"
-    )
-    tables.add_argument(
-        "--write", action="store_true", help="write MODEL_ZOO.md into the zoo's folder"
-    )
-    tables.set_defaults(action=_table)
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the action."""
     return args.action(args)
@@ -90,7 +79,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     from fpnas.model_zoo import list_models
-    from fpnas.model_zoo.listing import models_table
 
     names = list_models(args.pattern, args.pretrained)
     if not names:
@@ -102,8 +90,6 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from fpnas.model_zoo.listing import model_report
-
     print(model_report(args.name))
     return 0
 
@@ -130,19 +116,75 @@ def _verify(args: argparse.Namespace) -> int:
     return 1 if any(check.status == FAILED for check in checks) else 0
 
 
-def _table(args: argparse.Namespace) -> int:
-    from fpnas.model_zoo import markdown, paper
+def models_table(names: Sequence[str]) -> str:
+    """One row a name: input size, classes, costs, and what is known of its weights."""
+    from tabulate import tabulate
 
-    if args.figure is not None:
-        try:
-            args.figure.write_text(paper.figure_1(), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"Cannot write '{args.figure}': {error.strerror}.") from None
-        print(f"Wrote {args.figure}")
-    if args.write:
-        print(f"Wrote {markdown.write_model_zoo()}")
-    if args.paper:
-        print(paper.table_8())
-    elif not args.write and args.figure is None:
-        print(markdown.model_zoo_text())
-    return 0
+    from fpnas.model_zoo import info
+
+    rows = []
+    for name in names:
+        found = info(name)
+        record = found.record
+        size = found.arch.input_size if record is None else record.input_size
+        costs = [found.arch.flops(size) / 1e6, found.arch.params / 1e6]
+        rows.append([name, size, found.arch.num_classes, *costs, *_weights_columns(record)])
+    headers = ["name", "input, px", "classes", "FLOPs, M", "params, M", "weights, MB", "top-1, %"]
+    return tabulate(rows, headers, floatfmt=("", "", "", ".2f", ".2f", ".1f", ".1f"))
+
+
+def _weights_columns(record: ZooRecord | None) -> list[float | None]:
+    if record is None:
+        return [None, None]
+    top1 = record.metric("top1")
+    return [record.size_bytes / 1e6, top1 and top1.value]
+
+
+def model_report(name: str) -> str:
+    """The record of a published network, if it is one, and the layers of its architecture."""
+    from fpnas.model_zoo import info
+    from fpnas.report.layer_table import architecture_report
+
+    found = info(name)
+    size = None if found.record is None else found.record.input_size
+    layers = architecture_report(found.arch, size)
+    return layers if found.record is None else f"{_record_text(found)}\n\n{layers}"
+
+
+def _record_text(found: ModelInfo) -> str:
+    from tabulate import tabulate
+
+    from fpnas.model_zoo.weights import available_offline
+
+    record = found.record
+    state = "on this machine" if available_offline(record) else "to be downloaded when needed"
+    pre = record.preprocessing
+    rows = [
+        ("trained on", record.dataset),
+        *((f"{metric.name}, %", _metric_text(metric)) for metric in record.metrics),
+        ("classes", _classes_text(record)),
+        ("preprocessing", f"shorter side to {pre.resize_to} px ({pre.interpolation}), centre crop"),
+        ("mean, std", f"{list(pre.mean)}, {list(pre.std)} of pixels in 0 to 1"),
+        ("weights", f"{record.file}, {record.size_bytes / 1e6:.1f} MB, {state}"),
+        ("sha256", record.sha256),
+        ("recipe", record.recipe or "none of ours"),
+        ("commit, seed, data", _provenance(record)),
+        ("licence", record.licence),
+        ("source", record.source),
+    ]
+    return f"{record.name}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}"
+
+
+def _metric_text(metric: Metric) -> str:
+    origin = f"published by {metric.published_by}" if metric.published_by else metric.command
+    return f"{metric.value:g} on {metric.data} ({origin})"
+
+
+def _classes_text(record: ZooRecord) -> str:
+    names = record.class_names
+    return f"{len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+
+
+def _provenance(record: ZooRecord) -> str:
+    values = (record.commit, record.seed, record.data_hash)
+    return ", ".join("-" if value is None else str(value) for value in values)

@@ -1,7 +1,6 @@
 """Configuration: ``get_cfg()`` returns a fresh copy of the documented default tree."""
 
-from fpnas.config.config import CfgNode
-from fpnas.config.paths import config_folder, find_config, list_configs
+from fpnas.config.config import CfgNode, config_folder, find_config, list_configs
 
 
 def get_cfg() -> CfgNode:

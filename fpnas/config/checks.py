@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from fpnas.config import CfgNode, get_cfg
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
 
 
 def check_value(key: str, value: object, is_valid: bool, valid: str) -> None:
@@ -14,12 +15,11 @@ def check_value(key: str, value: object, is_valid: bool, valid: str) -> None:
         raise ConfigError(f"{key} is {value!r}; valid: {valid}.")
 
 
-def check_name(key: str, value: object, names: Iterable[str]) -> None:
+def check_name(key: str, value: object, names: Iterable[object]) -> None:
     """Raise ConfigError, with the nearest name, unless ``value`` is one of ``names``."""
     names = list(names)
-    if value not in names:
-        listed = ", ".join(repr(name) for name in names)
-        raise ConfigError(f"{key} is {value!r}; valid: {listed}.{did_you_mean(value, names)}")
+    listed = ", ".join(repr(name) for name in names)
+    check_known(value, names, f"{key} is {value!r}; valid: {listed}", ConfigError, listed="")
 
 
 def check_unused(cfg: CfgNode, keys: Iterable[str], user: str) -> None:
@@ -37,3 +37,12 @@ def _lookup(cfg: CfgNode, key: str) -> object:
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
+
+
+def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key that holds a value, with its sections (``DATA.AUGMENT.HFLIP``), and that value."""
+    for name, value in cfg.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

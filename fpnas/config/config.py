@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from fvcore.common.config import CfgNode as _CfgNode
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class CfgNode(_CfgNode):
@@ -119,11 +122,10 @@ def _merge_checked(
 
 
 def _check_known(node: CfgNode, key: str, prefix: str, origin: str) -> None:
-    if key not in node:
-        full_key = f"{prefix}{key}"
-        hint = did_you_mean(full_key, _all_keys(node, prefix))
-        valid = hint or f" Valid here: {', '.join(f'{prefix}{name}' for name in node)}."
-        raise ConfigError(f"{origin}: unknown key '{full_key}'.{valid}")
+    full_key = f"{prefix}{key}"
+    here = [f"{prefix}{name}" for name in node]
+    below = _all_keys(node, prefix)
+    check_known(full_key, here, f"{origin}: unknown key '{full_key}'", ConfigError, near=below)
 
 
 def _check_version(found: Any, ours: Any, origin: str) -> None:
@@ -133,13 +135,11 @@ def _check_version(found: Any, ours: Any, origin: str) -> None:
         )
 
 
-def _all_keys(node: CfgNode, prefix: str) -> list[str]:
-    keys = []
+def _all_keys(node: CfgNode, prefix: str) -> Iterator[str]:
     for key, value in node.items():
-        keys.append(f"{prefix}{key}")
+        yield f"{prefix}{key}"
         if isinstance(value, CfgNode):
-            keys += _all_keys(value, f"{prefix}{key}.")
-    return keys
+            yield from _all_keys(value, f"{prefix}{key}.")
 
 
 def _convert(value: Any, default: Any, key: str, origin: str) -> Any:
@@ -176,3 +176,38 @@ def _as_number(value: Any) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def config_folder() -> Path:
+    """The folder of the shipped configs: ``fpnas/configs`` if installed, else the checkout's."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def list_configs() -> list[str]:
+    """Names of all shipped configs, relative to :func:`config_folder`, sorted."""
+    folder = config_folder()
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
+
+
+def find_config(name: str | Path) -> Path:
+    """The config file called ``name``: an existing path, or a shipped config.
+
+    A shipped config is named relative to the configs folder, with or without a leading
+    ``configs/``, so that ``configs/quick/train.yaml`` works outside a checkout, too.
+    Raises ConfigError with the nearest shipped name if there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ConfigError(f"Config file '{name}' is a folder; a YAML file is needed.")
+    shipped_name = path.as_posix().removeprefix("./").removeprefix("configs/")
+    check_known(
+        shipped_name,
+        list_configs(),
+        f"Config file '{name}' does not exist, neither here nor among the shipped configs",
+        ConfigError,
+        listed="a file, or one that 'fpnas configs' lists",
+    )
+    return config_folder() / shipped_name

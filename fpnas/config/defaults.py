@@ -9,7 +9,8 @@ _C = CN()
 # Version of this tree. A file without VERSION is read as the current version.
 _C.VERSION = 1
 
-# Folder of everything that a run writes: config.yaml, log.txt, metrics.json, checkpoints, reports.
+# Folder of everything that a run writes: run.yaml, config.yaml, log.txt, metrics.json, checkpoints,
+# reports.
 # What an earlier run left there is moved to a folder earlier-1 in it, unless it is resumed.
 _C.OUTPUT_DIR = "./output"
 
@@ -18,7 +19,8 @@ _C.SEED = 0
 
 # --------------------------------------------------------------------------------------------------
 _C.MODEL = CN()
-# Architecture to build: a name in ARCH_REGISTRY or the path of an architecture's YAML file.
+# Architecture to build: a name in ARCH_REGISTRY or the path of an architecture's YAML file. Empty,
+# for a classifier: that of MODEL.WEIGHTS that know theirs (of a training or search, or "zoo://NAME").
 _C.MODEL.ARCH = ""
 # Outputs of the classifier. 0: as many as the dataset has classes in a training, else the
 # architecture's own number. Weights of another number of classes leave a number that is given here
@@ -142,7 +144,8 @@ _C.SOLVER.COMPILE = False
 
 # Distillation [Hinton et al. 2015] from a trained teacher.
 _C.SOLVER.DISTILL = CN()
-# Architecture (name or YAML file) and checkpoint of the teacher. Empty ARCH: no distillation.
+# Architecture (name or YAML file) and checkpoint of the teacher, which may know its architecture.
+# Both empty: no distillation.
 _C.SOLVER.DISTILL.ARCH = ""
 _C.SOLVER.DISTILL.WEIGHTS = ""
 # Share of the distillation loss; the labels' loss has the rest.

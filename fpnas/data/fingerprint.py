@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from fpnas.data.image_set import ImageSet
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 # Name of an image, and all else that is known of it: "3 1024" for label and bytes.
 Line = tuple[str, str]
@@ -47,13 +46,9 @@ class SplitPrint:
     @classmethod
     def of(cls, count: int, lines: Iterable[Line]) -> SplitPrint:
         """Of ``count`` images with these ``lines``."""
-        digest, buffer = hashlib.sha256(), io.BytesIO()
-        with gzip.GzipFile("", "wb", 1, buffer, mtime=0) as file:
-            for line in lines:
-                text = json.dumps(line).encode() + b"\n"
-                digest.update(text)
-                file.write(text)
-        return cls(count, digest.hexdigest(), buffer.getvalue())
+        text = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+        packed = gzip.compress(text, 1, mtime=0)
+        return cls(count, hashlib.sha256(text).hexdigest(), packed)
 
     def summary(self) -> dict[str, Any]:
         """Number and hash."""
@@ -91,6 +86,8 @@ class Fingerprint:
 
         ``file`` is what was written with ``then``; without it counts are compared alone.
         """
+        if then == self.summary():
+            return []
         found = []
         classes = tuple(then["classes"])
         if classes != self.classes:
@@ -120,19 +117,21 @@ def fingerprint(root: str, **splits: ImageSet) -> Fingerprint:
     return Fingerprint(classes, {name: _of(images, root) for name, images in splits.items()})
 
 
-def below(root: str | Path, path: str | Path) -> str:
-    """``path`` from the folder ``root`` on where it lies below it, with "/" on every system."""
+def names_below(root: str | Path, paths: Iterable[str | Path]) -> Iterator[str]:
+    """``paths`` from the folder ``root`` on where they lie below it, with "/" on every system."""
     folder = f"{Path(root).expanduser()}{os.sep}" if str(root) else ""
-    return str(path).removeprefix(folder).replace(os.sep, "/")
+    return (str(path).removeprefix(folder).replace(os.sep, "/") for path in paths)
 
 
 def _of(images: ImageSet, root: str) -> SplitPrint:
     if images.in_memory:
         return SplitPrint.of(len(images), [(_IN_MEMORY, _hash_pixels(images))])
-    lines = (
-        (below(root, images.name(index)), f"{label} {images.trait(index)}".rstrip())
+    names = names_below(root, map(images.name, range(len(images))))
+    traits = (
+        f"{label} {images.trait(index)}".rstrip()
         for index, label in enumerate(images.labels.tolist())
     )
+    lines = zip(names, traits, strict=True)
     return SplitPrint.of(len(images), lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,11 +12,17 @@ from torch import Tensor
 from fpnas.config import CfgNode
 from fpnas.data.augment import Augmentation, BatchTransform, image_transform
 from fpnas.data.image_set import ImageSet
-from fpnas.data.prefetch import prefetch
 from fpnas.data.preprocessing import preprocessing
-from fpnas.data.seeding import generator_for
-from fpnas.data.streaming import SampleSource, SkipReport, stream
+from fpnas.data.streaming import SampleSource, SkipReport, prefetch, stream
 from fpnas.errors import ConfigError, DataError
+from fpnas.utils.rng import generator_for
+
+
+class BatchSource(Protocol):
+    """Endless batches that can start anywhere, such as :class:`fpnas.data.TrainLoader`."""
+
+    def iterate(self, start_iteration: int = 0) -> Iterator[Any]:
+        """Batches ``start_iteration``, ``start_iteration + 1``, ... without end."""
 
 
 class TrainLoader:

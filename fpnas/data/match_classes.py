@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 
 import torch
+import yaml
 
 from fpnas.data.image_set import ImageSet
-from fpnas.data.synsets import is_synset, synset_index
 from fpnas.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 _IMAGENET_CLASSES = 1000
+_SYNSET = re.compile(r"n\d{8}")
 
 
 def match_classes(images: ImageSet, classes: Sequence[str]) -> ImageSet:
@@ -51,3 +54,15 @@ def _plain(name: str) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def is_synset(name: str) -> bool:
+    """Whether ``name`` looks like a synset id, such as ``n01440764``."""
+    return _SYNSET.fullmatch(name) is not None
+
+
+@cache
+def synset_index() -> dict[str, int]:
+    """Synset id -> class index, 0 to 999: the ids in alphabetical order."""
+    text = resources.files("fpnas.data").joinpath("imagenet_synsets.yaml").read_text("utf-8")
+    return {synset: number for number, synset in enumerate(yaml.safe_load(text).split())}

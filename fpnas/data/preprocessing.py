@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from fpnas.config import CfgNode
 from fpnas.errors import DataError
+from fpnas.utils.records import parse, to_plain
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,12 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, strings and lists only, for JSON, YAML and checkpoints."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-        }
+        return to_plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """The inverse of :meth:`to_dict`. Raises DataError if a key is missing or unknown."""
-        expected = {field.name for field in fields(cls)}
-        if set(values) != expected:
-            raise DataError(
-                f"Preprocessing needs the keys {', '.join(sorted(expected))}; "
-                f"found {', '.join(sorted(values)) or 'none'}."
-            )
-        return cls(
-            input_size=int(values["input_size"]),
-            crop_ratio=float(values["crop_ratio"]),
-            interpolation=str(values["interpolation"]),
-            mean=tuple(float(value) for value in values["mean"]),
-            std=tuple(float(value) for value in values["std"]),
-        )
+        """The inverse of :meth:`to_dict`. Raises DataError on a key or value that does not fit."""
+        return parse(cls, values, "preprocessing", error=DataError)
 
 
 def preprocessing(cfg: CfgNode) -> Preprocessing:
@@ -102,3 +88,9 @@ def set_preprocessing(cfg: CfgNode, wanted: Preprocessing) -> None:
     """Set the keys of ``cfg.DATA`` that :func:`preprocessing` reads; the inverse of it."""
     for key, value in wanted.to_dict().items():
         cfg.DATA[key.upper()] = tuple(value) if isinstance(value, list) else value
+
+
+def square_input(image: Tensor, side: int) -> Tensor:
+    """uint8 [3, H, W] -> float32 [3, S, S] in [0, 1], resized whatever its shape; S is ``side``."""
+    resized = F.resize(image, [side, side], antialias=True)
+    return F.to_dtype(resized, torch.float32, scale=True)

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import Dataset
 
-from fpnas.data.seeding import derive_seed, generator_for
 from fpnas.data.streaming import stream
 from fpnas.errors import ConfigError, DataError
+from fpnas.utils.rng import derive_seed, generator_for
 
 
 class Samples(Protocol):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from fpnas.data.image_set import ImageSet
-from fpnas.data.seeding import generator_for
 from fpnas.errors import ConfigError, DataError
+from fpnas.utils.rng import generator_for
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

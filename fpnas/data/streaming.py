@@ -1,17 +1,20 @@
-"""Image by image: batches made by worker processes, or by the caller if there are none.
+"""Batches made ahead of the trainer: whole ones by a thread, image by image by processes.
 
-Every image is augmented with a seed of its own, so that a batch does not depend on the number of
-workers nor on which of them makes it.
+Image by image, every image is augmented with a seed of its own, so that a batch does not depend on
+the number of workers nor on which of them makes it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import queue
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,10 +22,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from fpnas.data.decode import naming_remedy, try_decode
 from fpnas.data.image_set import ImageSet
-from fpnas.data.seeding import derive_seed
 from fpnas.errors import DataError
+from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
@@ -169,3 +174,57 @@ def _interrupts_held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _End:
+    """The last thing in the queue: the iterator is exhausted, or failed with ``error``."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def prefetch(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+    """The same items, up to ``depth`` of them made in advance by a thread.
+
+    An exception of ``items`` is raised where the failed item would have come. The thread starts
+    with the first item asked for, and ends with the generator: exhausted, closed or collected.
+    """
+    ready: queue.Queue[T | _End] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def produce() -> None:
+        error = None
+        try:
+            for item in items:
+                if stopped.is_set():
+                    return
+                ready.put(item)
+        except BaseException as raised:  # to be raised in the consumer's thread
+            error = raised
+        ready.put(_End(error))
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = ready.get()
+            if not isinstance(item, _End):
+                yield item
+            elif item.error is None:
+                return
+            else:
+                raise item.error
+    finally:
+        stopped.set()
+        # Emptying the queue releases a producer that waits for room in it.
+        while thread.is_alive():
+            _discard(ready)
+            thread.join(timeout=0.01)
+
+
+def _discard(ready: queue.Queue) -> None:
+    try:
+        while True:
+            ready.get_nowait()
+    except queue.Empty:
+        pass

@@ -1,6 +1,6 @@
 """The loop of every run, its hooks, and the starting of processes."""
 
-from fpnas.engine.defaults import check_setup, default_setup
+from fpnas.engine.defaults import build_hooks, check_setup, default_setup
 from fpnas.engine.hooks import (
     BestCheckpointHook,
     CheckpointHook,
@@ -28,6 +28,7 @@ __all__ = [
     "Run",
     "TrainerBase",
     "begin_run",
+    "build_hooks",
     "check_finite",
     "check_setup",
     "default_setup",

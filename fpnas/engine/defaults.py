@@ -1,23 +1,37 @@
-"""What every run does first: checks of its folder and seed, logging, seeds, config.yaml."""
+"""What every run has: checks of its folder and seed, logging, seeds, config.yaml, its hooks."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch.optim import Optimizer
 
 from fpnas.config import CfgNode
-from fpnas.engine.hooks import check_hooks_config
+from fpnas.engine.hooks import (
+    BestCheckpointHook,
+    CheckpointHook,
+    EvalHook,
+    IterationTimer,
+    LRSchedulerHook,
+    PeriodicWriter,
+    check_hooks_config,
+)
+from fpnas.engine.interrupt import InterruptHook
+from fpnas.engine.run_folder import Run, unwritable
+from fpnas.engine.train_loop import HookBase
 from fpnas.errors import ConfigError
+from fpnas.solver import build_schedule
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import atomic_write
-from fpnas.utils.env import environment_info, seed_all_rng
+from fpnas.utils.checkpoint import Checkpointer
+from fpnas.utils.env import environment_info
+from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
+from fpnas.utils.file_io import atomic_write
 from fpnas.utils.logger import setup_logger
-
-if TYPE_CHECKING:
-    from fpnas.engine.run_folder import Run
+from fpnas.utils.rng import seed_all_rng
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +50,6 @@ def check_setup(cfg: CfgNode) -> None:
         raise unwritable(cfg, f"{nearest} is no folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise unwritable(cfg, f"no permission to write into {nearest}")
-
-
-def unwritable(cfg: CfgNode, reason: str | None) -> ConfigError:
-    """The error that OUTPUT_DIR cannot be written to, for a ``reason``."""
-    return ConfigError(
-        f"OUTPUT_DIR '{Path(cfg.OUTPUT_DIR)}' cannot be written to ({reason}); choose another."
-    )
 
 
 def default_setup(cfg: CfgNode, args: argparse.Namespace, run: Run | None = None) -> None:
@@ -79,3 +86,56 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace, run: Run | None = None
 def _flags(args: argparse.Namespace) -> str:
     shown = {name: value for name, value in vars(args).items() if not callable(value)}
     return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def build_hooks(
+    cfg: CfgNode,
+    optimizer: Optimizer,
+    checkpointer: Checkpointer,
+    iters_per_epoch: int,
+    max_iter: int,
+    *,
+    evaluate: Callable[[], Mapping[str, float]] | None = None,
+    best: BestCheckpointHook | None = None,
+    shown: Sequence[str] | None = (),
+    every_step: bool = False,
+) -> list[HookBase]:
+    """What is done beside the steps: schedule, evaluation, logs, checkpoints; in their order.
+
+    Args:
+        cfg: SOLVER's schedule, TEST, CHECKPOINT and LOG are read.
+        optimizer: whose learning rates are scheduled; as built, not restored.
+        checkpointer: has the trainer among its checkpointables; metrics and TensorBoard's files go
+            to its folder, too.
+        iters_per_epoch: periods in the config are epochs.
+        max_iter: steps of the run.
+        evaluate: returns scalars of the test images; called in all processes. None: no evaluation.
+        best: keeps the best weights by one of these.
+        shown: names of scalars that the console shows beside the losses. None: metrics.json is all
+            that is written.
+        every_step: write each step to metrics.json, rather than one of LOG.PERIOD.
+    """
+    folder = Path(checkpointer.save_dir)
+    records, summaries, bars = [JSONWriter(folder / "metrics.json")], [], []
+    if shown is not None:
+        summaries.append(MetricPrinter(max_iter, shown))
+        bars.append(ProgressBar(max_iter, shown))
+        if cfg.LOG.TENSORBOARD:
+            summaries.append(TensorBoardWriter(folder / "tensorboard"))
+    if every_step:
+        writers = [(records + bars, 1), (summaries, cfg.LOG.PERIOD)]
+    else:
+        writers = [(records + summaries, cfg.LOG.PERIOD), (bars, 1)]
+    evaluation = [] if evaluate is None else [EvalHook(cfg.TEST.PERIOD * iters_per_epoch, evaluate)]
+    save = CheckpointHook(
+        checkpointer, cfg.CHECKPOINT.PERIOD * iters_per_epoch, cfg.CHECKPOINT.KEEP
+    )
+    return [
+        IterationTimer(),
+        LRSchedulerHook(optimizer, build_schedule(cfg, iters_per_epoch)),
+        *evaluation,
+        *([] if best is None else [best]),
+        *(PeriodicWriter(group, period) for group, period in writers if group),
+        save,
+        InterruptHook(save.save),
+    ]

@@ -16,10 +16,11 @@ import yaml
 
 import fpnas
 from fpnas.config import CfgNode, get_cfg
-from fpnas.config.backbone_tasks import leaves
+from fpnas.config.checks import leaves
 from fpnas.data.fingerprint import Fingerprint
 from fpnas.errors import CheckpointError
-from fpnas.utils.checkpoint import RunTag, atomic_write
+from fpnas.utils.checkpoint import RunTag
+from fpnas.utils.file_io import atomic_write
 
 FILE = "run.yaml"
 

@@ -17,7 +17,6 @@ from torch import nn
 
 from fpnas.config import CfgNode
 from fpnas.data.fingerprint import Fingerprint
-from fpnas.engine.defaults import unwritable
 from fpnas.engine.identity import (
     FILE,
     Moving,
@@ -72,13 +71,20 @@ class Run:
             _write(self.identity, self.data, folder)
 
 
+def unwritable(cfg: CfgNode, reason: str | None) -> ConfigError:
+    """The error that OUTPUT_DIR cannot be written to, for a ``reason``."""
+    return ConfigError(
+        f"OUTPUT_DIR '{Path(cfg.OUTPUT_DIR)}' cannot be written to ({reason}); choose another."
+    )
+
+
 def has_checkpoint(cfg: CfgNode, resume: bool) -> bool:
     """Whether ``resume`` would go on from a checkpoint in OUTPUT_DIR, rather than start.
 
     While an earlier run is on its way out all checkpoints there are its own.
     """
     folder = Path(cfg.OUTPUT_DIR)
-    if not resume or not (folder / "last_checkpoint").exists():
+    if not resume or not _checkpoints(folder):
         return False
     found = RunIdentity.read(folder)
     return found is None or found.moving is None
@@ -221,9 +227,7 @@ def _without_identity(folder: Path, now: RunIdentity) -> RunIdentity | None:
 
     Of the kind it is taken at its word: the state of another does not fit.
     """
-    if not folder.is_dir():
-        return None
-    candidates = Checkpointer(nn.Identity(), folder).resumable_files()
+    candidates = _checkpoints(folder)
     for file in candidates:
         try:
             contents = read_checkpoint(file)
@@ -235,6 +239,11 @@ def _without_identity(folder: Path, now: RunIdentity) -> RunIdentity | None:
             return replace(known, id=contents["run_id"])
         return replace(known, takes_unmarked=True)
     return replace(now, data=None, takes_unmarked=True) if candidates else None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Those to resume from, whosever they are."""
+    return Checkpointer(nn.Identity(), folder).resumable_files() if folder.is_dir() else []
 
 
 def _versions(code: dict[str, str]) -> str:

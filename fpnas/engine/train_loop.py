@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fpnas.utils import comm
-from fpnas.utils.env import rng_state, set_rng_state
 from fpnas.utils.events import EventStorage
+from fpnas.utils.rng import rng_state, set_rng_state
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from fpnas.export.quantization import Quantization
 from fpnas.export.report import ExportReport, write_json
 from fpnas.export.rewrites import AUTO, expand_rewrites
 from fpnas.export.source import ExportSource, Runner, prepare_source
-from fpnas.utils.output_file import make_writable
+from fpnas.utils.file_io import make_writable
 from fpnas.utils.timing import benchmark
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from fpnas.export.parity import Tolerance, compare
 from fpnas.export.rewrites import AUTO
 from fpnas.export.source import prepare_source
 from fpnas.modeling import SearchedBackbone
-from fpnas.utils.output_file import output_file
+from fpnas.utils.file_io import output_file
 
 # Of a feature map only the numbers count; it has no best class.
 _TOLERANCE = Tolerance(min_top1_agreement=0.0)

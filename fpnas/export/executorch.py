@@ -1,4 +1,8 @@
-"""ExecuTorch: a ``.pte`` program for phones, lowered to XNNPACK."""
+"""ExecuTorch: a ``.pte`` program for phones, lowered to XNNPACK.
+
+A file lists calls of the kernels that the runtime was built with, and their constants. It has no
+code of its own and no pickles, so that it is loaded from anywhere.
+"""
 
 from __future__ import annotations
 

@@ -8,8 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fpnas.errors import ConfigError, did_you_mean
-from fpnas.export import executorch, mobile, onnx, onnx_int8, onnx_variants, pt2, torchscript
+from fpnas.errors import ConfigError, check_known
+from fpnas.export import (
+    executorch,
+    mobile,
+    onnx,
+    onnx_int8,
+    onnx_variants,
+    pt2,
+    torchscript,
+    trusted,
+)
 from fpnas.export.parity import Tolerance
 from fpnas.export.source import ExportSource, Runner
 
@@ -22,6 +31,7 @@ class ExportFormat:
     ``export(source, path)`` writes one self-contained file at ``path`` or raises; it may return a
     remark for the report.
     ``load(path, threads)`` returns a function from images to logits, NumPy arrays.
+    ``may_run_code``: loading does; a file from elsewhere is loaded with ``trust=True`` only.
     ``read_metadata(path)`` returns the metadata in the file.
     ``usage``: a line of Python that runs ``{file}`` on ``images``.
     ``accelerators(path)``: what accelerators of phones think of the file; None: unknown.
@@ -34,13 +44,14 @@ class ExportFormat:
     description: str
     suffix: str
     export: Callable[[ExportSource, Path], str | None]
-    load: Callable[[Path, int], Runner]
+    load: Callable[..., Runner]
     read_metadata: Callable[[Path], dict[str, str]]
     usage: str
     modules: tuple[str, ...] = ()
     extra: str = ""
     accelerators: Callable[[Path], dict[str, str]] | None = None
     is_calibrated: bool = False
+    may_run_code: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def missing_modules(self) -> list[str]:
@@ -115,7 +126,8 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             suffix=".torchscript.pt",
             export=torchscript.export,
             load=torchscript.load,
-            read_metadata=torchscript.read_metadata,
+            read_metadata=trusted.read_metadata,
+            may_run_code=True,
             usage='torch.jit.load("{file}")(torch.from_numpy(images)).numpy()',
         ),
         ExportFormat(
@@ -124,7 +136,8 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
             suffix=".pt2",
             export=pt2.export,
             load=pt2.load,
-            read_metadata=pt2.read_metadata,
+            read_metadata=trusted.read_metadata,
+            may_run_code=True,
             usage='torch.export.load("{file}").module()(torch.from_numpy(images)).numpy()',
         ),
         ExportFormat(
@@ -151,11 +164,8 @@ def get_formats(names: Iterable[str]) -> list[ExportFormat]:
     Raises ConfigError, which lists the valid names, on an unknown name and on an empty list.
     """
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    valid = ", ".join(EXPORT_FORMATS)
     if not names:
-        raise ConfigError(f"No export format given. Valid: {valid}.")
+        raise ConfigError(f"No export format given. Valid: {', '.join(EXPORT_FORMATS)}.")
     for name in names:
-        if name not in EXPORT_FORMATS:
-            hint = did_you_mean(name, EXPORT_FORMATS)
-            raise ConfigError(f"Unknown export format '{name}'.{hint} Valid: {valid}.")
+        check_known(name, EXPORT_FORMATS, f"Unknown export format '{name}'", ConfigError)
     return [EXPORT_FORMATS[name] for name in names]

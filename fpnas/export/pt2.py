@@ -1,4 +1,7 @@
-"""PT2: the program of torch.export, PyTorch's successor of TorchScript."""
+"""PT2: the program of torch.export, PyTorch's successor of TorchScript.
+
+Loading a file may run code, see :mod:`fpnas.export.trusted`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,7 @@ from pathlib import Path
 import torch
 
 from fpnas.export.source import ExportSource, Runner, torch_runner
-
-METADATA_FILE = "metadata.json"
+from fpnas.export.trusted import METADATA_FILE, read_known, write_known
 
 
 def export(source: ExportSource, path: Path) -> None:
@@ -21,16 +23,13 @@ def export(source: ExportSource, path: Path) -> None:
     extra = {METADATA_FILE: json.dumps(dict(source.metadata))}
     buffer = io.BytesIO()  # PyTorch's own file writer aborts the process on a full disk
     torch.export.save(program, buffer, extra_files=extra)
-    path.write_bytes(buffer.getbuffer())
+    write_known(buffer.getvalue(), path)
 
 
-def load(path: Path, threads: int = 1) -> Runner:
-    """The program as a function of the images; ``threads`` as in the torchscript module."""
-    return torch_runner(torch.export.load(str(path)).module())
+def load(path: Path, threads: int = 1, trust: bool = False) -> Runner:
+    """The program as a function of the images; ``threads`` as in the torchscript module.
 
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that :func:`export` wrote."""
-    extra = {METADATA_FILE: ""}
-    torch.export.load(str(path), extra_files=extra)
-    return json.loads(extra[METADATA_FILE])
+    Raises UserError on a file from elsewhere, unless ``trust``.
+    """
+    program = torch.export.load(io.BytesIO(read_known(path, trust)))
+    return torch_runner(program.module())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fpnas.config.checks import check_name
 from fpnas.errors import ConfigError
 
 # EXPORT.INT8_METHOD -> member of onnxruntime.quantization.CalibrationMethod
@@ -39,10 +40,6 @@ class Quantization:
     max_drop: float = 100.0
 
     def __post_init__(self) -> None:
-        if self.method not in CALIBRATION_METHODS:
-            raise ConfigError(
-                f"EXPORT.INT8_METHOD must be one of {', '.join(CALIBRATION_METHODS)}, "
-                f"found '{self.method}'."
-            )
+        check_name("EXPORT.INT8_METHOD", self.method, CALIBRATION_METHODS)
         if not self.max_drop >= 0:
             raise ConfigError(f"EXPORT.INT8_MAX_DROP must be at least 0, found {self.max_drop}.")

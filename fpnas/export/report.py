@@ -12,7 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from fpnas.export import mobile
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 
 @dataclass(frozen=True)

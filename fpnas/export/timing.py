@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,16 +29,25 @@ class FileTiming:
     p90_ms: float
 
 
-def time_file(file: Path, threads: int = 1, warmup: int = 10, runs: int = 100) -> FileTiming:
+def time_file(
+    file: Path, threads: int = 1, warmup: int = 10, runs: int = 100, trust: bool = False
+) -> FileTiming:
     """Time ``file`` on noise of the shape that it was exported with, all its outputs.
 
-    Raises UserError if it is no exported file, or if its runtime is missing.
+    Raises UserError if it is no exported file, or if its runtime is missing, or, unless ``trust``,
+    if it may run code and was not exported on this machine.
     """
     entry = format_of(file)
     images = _noise(_input_of(entry, file))
     # An ONNX file may be of a backbone or a detector, whose outputs are no logits.
     is_onnx = entry.load is onnx.load
-    call = onnx.load_outputs(file, None, threads) if is_onnx else entry.load(file, threads)
+    trusting = {"trust": trust} if entry.may_run_code else {}
+    with _naming(file, entry):
+        call = (
+            onnx.load_outputs(file, None, threads)
+            if is_onnx
+            else entry.load(file, threads, **trusting)
+        )
     found = benchmark(call, images, warmup, runs, threads, max_seconds=60.0)
     return FileTiming(file, entry.name, threads, found.median_ms, found.p90_ms)
 
@@ -95,14 +106,23 @@ def profile_operators(file: Path, runs: int = 100, top: int = 10) -> list[tuple[
 
 def _input_of(entry: ExportFormat, file: Path) -> tuple[tuple[int, ...], str]:
     """Shape and dtype of a batch of ``file``, from its metadata."""
-    try:
+    with _naming(file, entry):
         metadata = entry.read_metadata(file)
-    except Exception as error:  # runtimes raise whatever a damaged file makes them raise
-        raise UserError(f"'{file}' cannot be read as {entry.name}: {error}") from None
     if "input" not in metadata:
         raise UserError(f"'{file}' was not written by 'fpnas export': it has no metadata 'input'.")
     described = json.loads(metadata["input"])
     return tuple(described["shape"]), described["dtype"]
+
+
+@contextlib.contextmanager
+def _naming(file: Path, entry: ExportFormat) -> Iterator[None]:
+    """Name ``file`` in what runtimes raise; a damaged one makes them raise whatever they like."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"'{file}' cannot be read as {entry.name}: {error}") from None
 
 
 def _noise(described: tuple[tuple[int, ...], str]) -> np.ndarray:

@@ -2,6 +2,11 @@
 
 PyTorch has deprecated TorchScript in favour of torch.export (the ``pt2`` format). It stays because
 deployed applications with LibTorch or PyTorch Mobile read nothing else.
+
+A file holds code in TorchScript's own language, which runs when it is loaded (``__setstate__``) and
+when it is called. It cannot run Python, start processes or unpickle Python objects; but operators
+such as ``aten::save`` write any file that the user may write, so that files from elsewhere are
+refused as in :mod:`fpnas.export.trusted`.
 """
 
 from __future__ import annotations
@@ -16,8 +21,7 @@ from pathlib import Path
 import torch
 
 from fpnas.export.source import ExportSource, Runner, torch_runner
-
-METADATA_FILE = "metadata.json"
+from fpnas.export.trusted import METADATA_FILE, read_known, write_known
 
 
 def export(source: ExportSource, path: Path) -> None:
@@ -32,26 +36,19 @@ def export(source: ExportSource, path: Path) -> None:
         extra = {METADATA_FILE: json.dumps(dict(source.metadata))}
         buffer = io.BytesIO()  # PyTorch's own file writer aborts the process on a full disk
         torch.jit.save(frozen, buffer, _extra_files=extra)
-    path.write_bytes(buffer.getbuffer())
+    write_known(buffer.getvalue(), path)
 
 
-def load(path: Path, threads: int = 1) -> Runner:
+def load(path: Path, threads: int = 1, trust: bool = False) -> Runner:
     """The program as a function of the images.
 
     ``threads`` has no effect here: PyTorch's threads belong to the process, so the benchmark sets
-    them around its calls.
+    them around its calls. Raises UserError on a file from elsewhere, unless ``trust``.
     """
+    contents = io.BytesIO(read_known(path, trust))
     with _without_deprecation():
-        program = torch.jit.load(str(path), map_location="cpu")
+        program = torch.jit.load(contents, map_location="cpu")
     return torch_runner(program)
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that :func:`export` wrote."""
-    extra = {METADATA_FILE: ""}
-    with _without_deprecation():
-        torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
-    return json.loads(extra[METADATA_FILE])
 
 
 @contextmanager

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fpnas.archs import Architecture
-from fpnas.blocks import BlockSpec, spec_to_dict
+from fpnas.blocks import BlockShape
 from fpnas.errors import UserError
 from fpnas.export import EXPORT_FORMATS, apply_rewrites, fold_bn, onnx
 from fpnas.export.rewrites import AUTO, expand_rewrites
@@ -34,39 +34,6 @@ _ROUNDS = 5
 _NETWORK_ROUNDS = 15
 _RUNS = 40
 _ROUND_SECONDS = 0.1
-
-
-class BlockShape(NamedTuple):
-    """A block and the input it gets: all that its latency depends on.
-
-    Attributes:
-        spec: the block.
-        in_channels: channels that enter it.
-        in_size: rows (= columns) that enter it, px.
-    """
-
-    spec: BlockSpec
-    in_channels: int
-    in_size: int
-
-    @property
-    def is_identity(self) -> bool:
-        """Whether the block hands its input on as it is."""
-        if self.spec.cost(self.in_channels, self.in_size, self.in_size).params:
-            return False  # without a module to build
-        with torch.device("meta"):  # no weights, no random numbers
-            return isinstance(self.spec.build(self.in_channels), nn.Identity)
-
-    def __str__(self) -> str:
-        """Registry name, fields and input, such as ``Skip(channels=16, stride=2) on 8x28x28``."""
-        fields = spec_to_dict(self.spec)
-        name = fields.pop("block")
-        # 1 and 1.0 are equal as fields, hence one block shape.
-        for key, value in fields.items():
-            if isinstance(value, float) and value.is_integer():
-                fields[key] = int(value)
-        inner = ", ".join(f"{key}={value}" for key, value in fields.items())
-        return f"{name}({inner}) on {self.in_channels}x{self.in_size}x{self.in_size}"
 
 
 class Timer(Protocol):

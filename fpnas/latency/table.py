@@ -6,20 +6,20 @@ import datetime
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from iopath.common.file_io import file_lock
-from torch import Tensor
 from tqdm import tqdm
 
 from fpnas.archs import Architecture
+from fpnas.blocks import BlockShape
 from fpnas.errors import UserError
-from fpnas.latency.block_timer import BlockShape, OnnxTimer, Timer
-from fpnas.latency.space import SpaceLatency
-from fpnas.spaces import NetworkSpace
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.latency.block_timer import OnnxTimer, Timer
+from fpnas.spaces import CostTable, NetworkSpace
+from fpnas.utils.file_io import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class LatencyTable:
         """Latency of a network, ms, at ``input_size`` px (None: the architecture's own)."""
         return self.intercept_ms + self.sum_of_blocks(arch, input_size)
 
-    def cost(self, space: NetworkSpace) -> Callable[[Tensor], Tensor]:
+    def cost(self, space: NetworkSpace) -> SpaceLatency:
         """``choices[K, V] -> float64 Tensor[K]``, ms at the space's input size; for a search.
 
         Equals :meth:`latency` of each architecture. Block shapes that are not known are measured
@@ -104,7 +104,7 @@ class LatencyTable:
         ``progress``: show a bar on a terminal. Large spaces have tens of thousands of blocks, of
         which a search meets only some: leave those to :meth:`cost`.
         """
-        shapes = SpaceLatency(space, self).block_shapes()
+        shapes = self.cost(space).shapes()
         return self.measure_blocks(shapes, progress)
 
     def measure_blocks(self, shapes: Iterable[BlockShape], progress: bool = True) -> int:
@@ -210,6 +210,24 @@ class LatencyTable:
         self._overhead_ms = content["overhead_ms"]
         self._blocks = content["blocks_ms"]
         logger.info("Latency table %s: %d blocks, %s", path, len(self), _describe(self.machine))
+
+
+class SpaceLatency(CostTable):
+    """Milliseconds of a space's networks; see :meth:`LatencyTable.cost`."""
+
+    dtype = torch.float64
+
+    def __init__(self, space: NetworkSpace, table: LatencyTable) -> None:
+        super().__init__(space)
+        self._table = table
+
+    def prices(self, shapes: Sequence[BlockShape]) -> list[float]:
+        self._table.measure_blocks(shapes)
+        return [self._table.block(shape) for shape in shapes]
+
+    @property
+    def constant(self) -> float:
+        return self._table.intercept_ms
 
 
 def _read_table(path: Path) -> dict[str, Any]:

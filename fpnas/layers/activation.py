@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from torch import nn
 
-from fpnas.errors import ConfigError, did_you_mean
+from fpnas.errors import ConfigError, check_known
 
 # Not in place: the caller may need the input, and autograd needs that of Swish.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -25,12 +25,12 @@ GATES: dict[str, Callable[[], nn.Module]] = {
 
 def check_activation(name: str) -> None:
     """Raise ConfigError unless ``name`` is a key of ACTIVATIONS."""
-    _check(name, "activation", ACTIVATIONS)
+    check_known(name, ACTIVATIONS, f"Unknown activation '{name}'", ConfigError)
 
 
 def check_gate(name: str) -> None:
     """Raise ConfigError unless ``name`` is a key of GATES."""
-    _check(name, "gate", GATES)
+    check_known(name, GATES, f"Unknown gate '{name}'", ConfigError)
 
 
 def build_activation(name: str) -> nn.Module:
@@ -43,10 +43,3 @@ def build_gate(name: str) -> nn.Module:
     """The gate called ``name``. Raises ConfigError on an unknown name."""
     check_gate(name)
     return GATES[name]()
-
-
-def _check(name: str, kind: str, valid: Mapping[str, object]) -> None:
-    if not isinstance(name, str) or name not in valid:
-        raise ConfigError(
-            f"Unknown {kind} '{name}'.{did_you_mean(str(name), valid)} Valid: {', '.join(valid)}."
-        )

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fpnas.errors import ConfigError
+from fpnas.errors import ConfigError, check_known
 from fpnas.layers.activation import build_activation
 
 PADDINGS = ("symmetric", "same")
@@ -88,8 +88,7 @@ def check_padding(padding: str, kernel: int, stride: int) -> None:
 
     "same" needs a kernel that leaves no gaps, ``kernel >= stride``, or one of a single pixel.
     """
-    if padding not in PADDINGS:
-        raise ConfigError(f"padding must be one of {PADDINGS}, found {padding!r}.")
+    check_known(padding, PADDINGS, f"padding is {padding!r}", ConfigError)
     if padding == "same" and 1 < kernel < stride:
         raise ConfigError(
             f"padding 'same' needs a kernel of 1 or of at least the stride, found kernel {kernel} "

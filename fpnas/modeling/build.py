@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from fpnas.archs import get_arch
+from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_value
 from fpnas.errors import ConfigError
@@ -41,10 +41,11 @@ def build_model(cfg: CfgNode) -> SearchedNet | SearchedBackbone:
     return model
 
 
-def fresh_classifier(cfg: CfgNode) -> SearchedNet:
+def fresh_classifier(cfg: CfgNode, arch: Architecture | None = None) -> SearchedNet:
     """The classifier of ``cfg.MODEL`` for RGB images, without the weights of ``MODEL.WEIGHTS``.
 
     For those who load weights in their own way: a training may adapt them, an evaluation must not.
+    ``arch``, of weights that know their own, stands in for MODEL.ARCH.
 
     Raises as :func:`build_model`, and ConfigError on keys that make something else of the network.
     """
@@ -52,7 +53,7 @@ def fresh_classifier(cfg: CfgNode) -> SearchedNet:
         "MODEL.OUT_FEATURES", cfg.MODEL.OUT_FEATURES, not cfg.MODEL.OUT_FEATURES,
         "() for a classifier; a backbone comes from build_model",
     )  # fmt: skip
-    model = _build(cfg)
+    model = _build(cfg, arch)
     check_value(
         "MODEL.IN_CHANNELS", model.arch.in_channels, model.arch.in_channels == 3,
         "3, the channels of the images of every data set",
@@ -63,16 +64,16 @@ def fresh_classifier(cfg: CfgNode) -> SearchedNet:
     return model
 
 
-def _build(cfg: CfgNode) -> SearchedNet | SearchedBackbone:
+def _build(cfg: CfgNode, arch: Architecture | None = None) -> SearchedNet | SearchedBackbone:
     """The network with fresh weights."""
     keys = cfg.MODEL
-    if not keys.ARCH:
+    if arch is None and not keys.ARCH:
         raise ConfigError(
             "MODEL.ARCH is empty; give a name from `fpnas zoo list` or an architecture's YAML file."
         )
     for key in ("NUM_CLASSES", "IN_CHANNELS", "OUTPUT_STRIDE"):
         check_value(f"MODEL.{key}", keys[key], keys[key] >= 0, "0 or more")
-    arch = get_arch(keys.ARCH)
+    arch = get_arch(keys.ARCH) if arch is None else arch
     if keys.NUM_CLASSES:
         arch = arch.with_num_classes(keys.NUM_CLASSES)
     if keys.IN_CHANNELS:

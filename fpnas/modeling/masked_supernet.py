@@ -1,13 +1,11 @@
-"""The alternatives to slicing: channel masks on full-size tensors, and all choices side by side.
+"""The alternative to slicing: channel masks on full-size tensors, for differentiable searches.
 
-Differentiable searches need them. FBNetV2 [Wan et al. 2020] masks channels and computes all other
-choices; DNAS, which came before it, computes every choice at its own size.
+FBNetV2 [Wan et al. 2020] masks channels and computes all other choices.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +17,8 @@ from torch.func import functional_call
 from fpnas.blocks import BlockSpec, MBConv, MBConvSpec, SkipSpec
 from fpnas.errors import ConfigError, UserError
 from fpnas.layers import PaddedShortcut
-from fpnas.modeling.init import without_init
+from fpnas.modeling.searched_net import without_init
 from fpnas.modeling.supernet import SuperNet, tensor_places
-from fpnas.modeling.weight_store import Shape
 from fpnas.spaces import BlockGroup, NetworkSpace, SearchSpace
 
 
@@ -34,7 +31,7 @@ def uniform_weights(space: SearchSpace) -> list[Tensor]:
 
 
 @dataclass(frozen=True)
-class _Mixture:
+class Mixture:
     """Values of a variable and their weights [values], which sum to 1. One value: exactly that."""
 
     values: tuple[Any, ...]
@@ -46,7 +43,7 @@ class _Mixture:
         return zip(self.values, weights, strict=True)
 
 
-_Mixtures = dict[str, _Mixture]  # by field of the block type
+Mixtures = dict[str, Mixture]  # by field of the block type
 
 
 class MaskedSuperNet(SuperNet):
@@ -87,7 +84,7 @@ class MaskedSuperNet(SuperNet):
         """
         one = torch.ones(1, device=x.device)
         groups = self.space.decode(choices)
-        return self._run(x, [{k: _Mixture((v,), one) for k, v in g.items()} for g in groups])
+        return self._run(x, [{k: Mixture((v,), one) for k, v in g.items()} for g in groups])
 
     def mix(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """Logits ``[N, num_classes]`` of a mixture of all architectures, differentiable in both.
@@ -101,14 +98,14 @@ class MaskedSuperNet(SuperNet):
             weights: for each of the V search variables a relaxed one-hot [values]: not negative,
                 sum 1.
         """
-        return self._run(x, _mixtures(self.space, weights, x.device))
+        return self._run(x, named_mixtures(self.space, weights, x.device))
 
-    def _run(self, x: Tensor, mixtures: Sequence[_Mixtures]) -> Tensor:
+    def _run(self, x: Tensor, mixtures: Sequence[Mixtures]) -> Tensor:
         x = self._block("stem", self.space.stem, x.shape[1])(x)
         one = torch.ones(1, device=x.device)
-        entering = _Mixture((self.space.stem.channels,), one)
+        entering = Mixture((self.space.stem.channels,), one)
         for s, (group, own) in enumerate(zip(self.space.block_groups, mixtures, strict=True), 1):
-            own = {**{k: _Mixture((v,), one) for k, v in group.fixed.items()}, **own}
+            own = {**{k: Mixture((v,), one) for k, v in group.fixed.items()}, **own}
             for b in range(group.repeats):
                 x = self._mixed_block(f"stage{s}.{b}", group, b, x, entering, own)
                 entering = own["channels"]
@@ -120,8 +117,8 @@ class MaskedSuperNet(SuperNet):
         group: BlockGroup,
         number: int,
         x: Tensor,
-        entering: _Mixture,
-        own: _Mixtures,
+        entering: Mixture,
+        own: Mixtures,
     ) -> Tensor:
         """Block ``number`` of a group; ``entering`` are the channels of ``x``, which is masked."""
         stride = group.stride if number == 0 else 1
@@ -140,19 +137,19 @@ class MaskedSuperNet(SuperNet):
                 kept = weight * same if always else kept
                 if not isinstance(same, float) or same == 0:
                     skip = self._block(name, SkipSpec(width, stride), x.shape[1])
-                    branches.append(_times(skip(x), weight * (1 - same)))
+                    branches.append(weighted(skip(x), weight * (1 - same)))
                 continue
             for out, share in self._mbconvs(name, group, stride, kernel, x, entering, own):
-                branches.append(_times(out, weight * share))
+                branches.append(weighted(out, weight * share))
             if always:
-                branches.append(_times(shortcut, weight))
+                branches.append(weighted(shortcut, weight))
         if not branches:
             return shortcut
         out = sum(branches[1:], start=branches[0])
-        out = out * _mask(own["channels"].values, own["channels"].weights, out)
+        out = out * channel_mask(own["channels"].values, own["channels"].weights, out)
         if isinstance(kept, float) and kept in (0.0, 1.0):
             return out + shortcut if kept else out
-        return out + _times(shortcut, kept)
+        return out + weighted(shortcut, kept)
 
     def _mbconvs(
         self,
@@ -161,8 +158,8 @@ class MaskedSuperNet(SuperNet):
         stride: int,
         kernel: int,
         x: Tensor,
-        entering: _Mixture,
-        own: _Mixtures,
+        entering: Mixture,
+        own: Mixtures,
     ) -> Iterator[tuple[Tensor, Tensor | int]]:
         """The residual branch of each kind of MBConv of this kernel size, with its weight."""
         conventions = {name: own[name].values[0] for name in MBConvSpec.rare_fields}
@@ -201,62 +198,6 @@ class MaskedSuperNet(SuperNet):
         return super()._apply(fn, recurse)
 
 
-class AllChoicesSuperNet(SuperNet):
-    """A supernet that computes every choice but the channels' at its own size, as in DNAS.
-
-    Each combination of a block's other choices (kernel, activation, splits, expansion) is a path
-    of its own, and all paths are held in memory for the backward pass. Channels are masks: a path
-    for each would multiply the memory once more.
-
-    The paths share weights as in :class:`SuperNet`, where gradients gather as well: step them
-    with SharedSGD.
-    """
-
-    def forward(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """Logits ``[N, num_classes]`` of the weighted sum of all paths.
-
-        Args:
-            x: ``[N, C, H, W]``.
-            weights: for each of the V search variables a relaxed one-hot [values].
-        """
-        touched: list[tuple[str, Shape]] = []
-        mixtures = _mixtures(self.space, weights, x.device)
-        x = self._path("stem", self.space.stem, x, touched)
-        for s, (group, own) in enumerate(zip(self.space.block_groups, mixtures, strict=True), 1):
-            for b in range(group.repeats):
-                out = 0
-                for block, weight in _paths(group, own, b):
-                    out = out + _times(self._path(f"stage{s}.{b}", block, x, touched), weight)
-                channels = own["channels"]
-                x = out * _mask(channels.values, channels.weights, out)
-        logits = self._path("head", self.space.head, x, touched)
-        if torch.is_grad_enabled():
-            self.store.touch(touched)
-        return logits
-
-    def _path(
-        self, name: str, block: BlockSpec, x: Tensor, touched: list[tuple[str, Shape]]
-    ) -> Tensor:
-        bound = self._bind_block(name, block, x.shape[1])
-        touched.extend(bound.slices)
-        return bound.module.train(self.training)(x)
-
-
-def _paths(group: BlockGroup, own: _Mixtures, number: int) -> list[tuple[BlockSpec, Tensor | int]]:
-    """What block ``number`` of a group may be, apart from its channels, and with which weight.
-
-    Choices that make no difference, such as a skip's expansion, are one path.
-    """
-    found: dict[BlockSpec, Tensor | int] = {}
-    names = [name for name in own if name != "channels"]
-    width = max(own["channels"].values)
-    for parts in itertools.product(*(own[name].parts() for name in names)):
-        choice = {name: value for name, (value, _) in zip(names, parts, strict=True)}
-        block = group.blocks({**choice, "channels": width})[number]
-        found[block] = found.get(block, 0) + math.prod(weight for _, weight in parts)
-    return list(found.items())
-
-
 def _masked_branch(
     block: MBConv, splits: int, x: Tensor, inner: list[int], hidden: list[int], weights: Tensor
 ) -> Tensor:
@@ -266,13 +207,13 @@ def _masked_branch(
     """
     out = block.depthwise(block.expand(x))
     width = out.shape[1] // max(splits, 1)
-    mask = _mask(inner, weights, out, width)
+    mask = channel_mask(inner, weights, out, width)
     if not splits:
         return block.project(out * mask)
     out = out * mask.repeat_interleave(splits, dim=1)  # the splits of a channel are neighbours
     attention = block.attention
     # Every activation maps 0 to 0, so that masking fc1's weights is masking the hidden units.
-    mask = _mask(hidden, weights, out, attention.fc1.out_channels).transpose(0, 1)
+    mask = channel_mask(hidden, weights, out, attention.fc1.out_channels).transpose(0, 1)
     first = {
         "fc1.weight": attention.fc1.weight * mask,
         "fc1.bias": attention.fc1.bias * mask.flatten(),
@@ -281,7 +222,7 @@ def _masked_branch(
 
 
 def _widths(
-    entering: _Mixture, expansion: _Mixture, conventions: dict[str, Any]
+    entering: Mixture, expansion: Mixture, conventions: dict[str, Any]
 ) -> tuple[list[int], list[int], Tensor]:
     """For every pair of input channels and expansion: inner channels, hidden units, its weight."""
     inner, hidden = [], []
@@ -292,7 +233,9 @@ def _widths(
     return inner, hidden, torch.outer(entering.weights, expansion.weights).flatten()
 
 
-def _mask(sizes: Sequence[int], weights: Tensor, like: Tensor, width: int | None = None) -> Tensor:
+def channel_mask(
+    sizes: Sequence[int], weights: Tensor, like: Tensor, width: int | None = None
+) -> Tensor:
     """Weighted mean of masks that keep the first ``sizes[i]`` channels: [1, width, 1, 1]."""
     width = like.shape[1] if width is None else width
     channels = torch.arange(width, device=like.device)
@@ -300,7 +243,7 @@ def _mask(sizes: Sequence[int], weights: Tensor, like: Tensor, width: int | None
     return (weights @ prefixes.to(weights.dtype)).to(like.dtype).view(1, -1, 1, 1)
 
 
-def _agreement(first: _Mixture, second: _Mixture) -> Tensor | float:
+def _agreement(first: Mixture, second: Mixture) -> Tensor | float:
     """Weight of the pairs of equal values; a float (0 or 1) where it is certain."""
     equal = [[a == b for b in second.values] for a in first.values]
     flat = list(itertools.chain(*equal))
@@ -309,14 +252,14 @@ def _agreement(first: _Mixture, second: _Mixture) -> Tensor | float:
     return first.weights @ first.weights.new_tensor(equal) @ second.weights
 
 
-def _times(x: Tensor, weight: Tensor | float) -> Tensor:
+def weighted(x: Tensor, weight: Tensor | float) -> Tensor:
     """``weight * x``, without a copy for the number 1."""
     return weight.to(x.dtype) * x if isinstance(weight, Tensor) else x
 
 
-def _mixtures(
+def named_mixtures(
     space: SearchSpace, weights: Sequence[Tensor], device: torch.device
-) -> list[_Mixtures]:
+) -> list[Mixtures]:
     """The variables of each group with their weights, float32. Raises UserError on other shapes."""
     found = [tuple(w.shape) for w in weights]
     if found != [(n,) for n in space.cardinalities]:
@@ -326,7 +269,7 @@ def _mixtures(
             f"found {found}."
         )
     mixtures = iter(
-        _Mixture(variable.values, weight.to(device, torch.float32))
+        Mixture(variable.values, weight.to(device, torch.float32))
         for variable, weight in zip(space.variables, weights, strict=True)
     )
     return [{v.name: next(mixtures) for v in group.variables} for group in space.groups]

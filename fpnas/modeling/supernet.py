@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from fpnas.blocks import BlockSpec
+from fpnas.config.checks import check_name
 from fpnas.errors import ConfigError
-from fpnas.modeling.init import init_weights, without_init, zero_init_residual
-from fpnas.modeling.searched_net import SearchedNet
+from fpnas.modeling.searched_net import SearchedNet, init_weights, without_init, zero_init_residual
 from fpnas.modeling.weight_store import Shape, WeightStore
 from fpnas.spaces import NetworkSpace
 
@@ -25,9 +25,11 @@ SHARING = ("paper", "pointwise", "all")
 _MAX_BOUND_BLOCKS = 4096
 
 
-class _BoundBlock(NamedTuple):
+class BoundBlock(NamedTuple):
+    """A block on the weights of a supernet, and the parameters that it borrows: (name, shape)."""
+
     module: nn.Module
-    slices: tuple[tuple[str, Shape], ...]  # the parameters that it borrows
+    slices: tuple[tuple[str, Shape], ...]
 
 
 class SuperNet(nn.Module):
@@ -61,14 +63,13 @@ class SuperNet(nn.Module):
             zero_init_residual: every block starts as its shortcut, which all blocks must have.
         """
         super().__init__()
-        if sharing not in SHARING:
-            raise ConfigError(f"SEARCH.SHARING must be one of {SHARING}, found '{sharing}'.")
+        check_name("SEARCH.SHARING", sharing, SHARING)
         self.space = space.at(num_classes=num_classes)
         self.sharing = sharing
         if zero_init_residual:
             _check_shortcuts(self.space)
         self.store = WeightStore()
-        self._bound: OrderedDict[tuple[str, BlockSpec, int], _BoundBlock] = OrderedDict()
+        self._bound: OrderedDict[tuple[str, BlockSpec, int], BoundBlock] = OrderedDict()
         for name, block, in_channels in _corner_blocks(self.space, max):
             self._add_weights(name, block, in_channels, zero_init_residual)
         with without_init():
@@ -88,7 +89,7 @@ class SuperNet(nn.Module):
         touched: list[tuple[str, Shape]] = []
 
         def borrow(name: str, block: BlockSpec, in_channels: int) -> nn.Module:
-            bound = self._bind_block(name, block, in_channels)
+            bound = self.bind_block(name, block, in_channels)
             touched.extend(bound.slices)
             return bound.module
 
@@ -132,7 +133,11 @@ class SuperNet(nn.Module):
     def _weight_name(self, name: str, block: BlockSpec, path: str) -> str:
         return f"{name}/{block.weight_group(path, self.sharing)}/{path}"
 
-    def _bind_block(self, name: str, block: BlockSpec, in_channels: int) -> _BoundBlock:
+    def bind_block(self, name: str, block: BlockSpec, in_channels: int) -> BoundBlock:
+        """That block on this supernet's own weights, for networks that :meth:`bind` does not make.
+
+        What is differentiated must be touched: ``store.touch(bound.slices)``.
+        """
         key = (name, block, in_channels)
         if key in self._bound:
             self._bound.move_to_end(key)
@@ -144,7 +149,7 @@ class SuperNet(nn.Module):
             if isinstance(tensors[leaf], nn.Parameter):
                 slices.append(slice_)
             tensors[leaf] = self.store.view(*slice_)
-        self._bound[key] = _BoundBlock(module, tuple(slices))
+        self._bound[key] = BoundBlock(module, tuple(slices))
         if len(self._bound) > _MAX_BOUND_BLOCKS:
             self._bound.popitem(last=False)
         return self._bound[key]

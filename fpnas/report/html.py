@@ -10,7 +10,7 @@ from string import Template
 from typing import NamedTuple
 
 from fpnas import __version__
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 
 
 class Tile(NamedTuple):

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.utils import make_grid
 
 from fpnas.errors import UserError
-from fpnas.utils.output_file import output_file
+from fpnas.utils.file_io import output_file
 
 
 def photo_grid(images: list[Tensor], columns: int, width: int) -> Tensor:

@@ -55,8 +55,3 @@ def plain(value: object) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
-
-
-def short_target(cost: str, target: float) -> str:
-    """A target in names of files and architectures: 6e7 FLOPs are ``60M``, 1.5 ms ``1.5ms``."""
-    return f"{target:g}ms" if cost == "latency" else f"{target / 1e6:g}M"

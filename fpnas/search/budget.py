@@ -12,7 +12,6 @@ import torch
 from fpnas.config import CfgNode
 from fpnas.errors import BudgetError, ConfigError, UserError
 from fpnas.latency import LatencyTable, SpaceLatency
-from fpnas.report.units import short_target
 from fpnas.search.costs import NUM_PROBES, CostFunction, cost_range, evaluate_cost
 from fpnas.spaces import NetworkSpace
 from fpnas.utils import comm
@@ -87,7 +86,7 @@ def build_cost(cfg: CfgNode, space: NetworkSpace) -> CostFunction:
 def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[CostFunction]:
     """A cost for each of ``spaces``; measured ones share a table, and with it the file."""
     if cfg.SEARCH.COST != "latency":
-        return [getattr(space, cfg.SEARCH.COST) for space in spaces]
+        return [space.cost_table(cfg.SEARCH.COST) for space in spaces]
     path = cfg.SEARCH.LATENCY_TABLE
     if not path:
         raise ConfigError(
@@ -109,7 +108,7 @@ def _measure_in_main_process(table: LatencyTable, spaces: Sequence[NetworkSpace]
     error, which must not leave them waiting.
     """
     chunks = chain.from_iterable(
-        table.measure_in_chunks(SpaceLatency(space, table).block_shapes()) for space in spaces
+        table.measure_in_chunks(SpaceLatency(space, table).shapes()) for space in spaces
     )
     outcome: int | UserError | None = 0
     while outcome is not None:
@@ -170,3 +169,8 @@ def _input_sizes(cfg: CfgNode, count: int) -> list[int]:
 def unit_of(name: str) -> str:
     """The unit of a target: "flops", "params" or "ms"."""
     return "ms" if name == "latency" else name
+
+
+def short_target(cost: str, target: float) -> str:
+    """A target in names of files and architectures: 6e7 FLOPs are ``60M``, 1.5 ms ``1.5ms``."""
+    return f"{target:g}ms" if cost == "latency" else f"{target / 1e6:g}M"

@@ -16,12 +16,11 @@ from fpnas.config import CfgNode
 from fpnas.engine import check_finite
 from fpnas.errors import UserError
 from fpnas.modeling.masked_supernet import MaskedSuperNet
-from fpnas.search.costs import CostFunction, ExpectedCost
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.setup import SearchSetup
 from fpnas.search.supernet_trainer import Batch, SupernetTrainer
 from fpnas.solver import build_optimizer
-from fpnas.spaces import NetworkSpace
+from fpnas.spaces import CostTable, NetworkSpace
 from fpnas.utils import comm
 
 
@@ -40,7 +39,7 @@ class RelaxedSearcher(ArchitectureSearcher):
     def __init__(
         self,
         space: NetworkSpace,
-        cost: CostFunction,
+        cost: CostTable,
         target: float,
         *,
         floor: float = 0.0,
@@ -48,7 +47,8 @@ class RelaxedSearcher(ArchitectureSearcher):
         lr: float = 0.016,
         seed: int = 0,
     ) -> None:
-        """Arguments as in :class:`ArchitectureSearcher`; ``cost`` is a sum over blocks.
+        """Arguments as in :class:`ArchitectureSearcher`; ``cost`` is a sum over blocks,
+        such as ``space.cost_table("flops")``.
 
         ``floor`` only limits the result: the expected cost is not held above it.
         """
@@ -62,7 +62,7 @@ class RelaxedSearcher(ArchitectureSearcher):
             lr=lr,
             seed=seed,
         )
-        self._expected = ExpectedCost(space, cost)
+        self._expected = cost.expected
 
     def probabilities(self) -> list[Tensor]:
         """The probabilities [values] of each variable, float64, differentiable in alpha."""

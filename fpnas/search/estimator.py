@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
-from fpnas.errors import UnknownNameError, UserError, did_you_mean
+from fpnas.errors import UserError, check_known
 from fpnas.search.distribution import ArchitectureDistribution
 from fpnas.search.most_probable import BudgetSolution
 from fpnas.spaces.space import SearchSpace
@@ -257,9 +257,5 @@ def get_estimator(estimator: str | Estimator) -> Estimator:
     """A fresh estimator of this name, or a copy of the given one. Raises UnknownNameError."""
     if isinstance(estimator, Estimator):
         return copy.deepcopy(estimator)
-    if estimator not in ESTIMATORS:
-        raise UnknownNameError(
-            f"Unknown estimator '{estimator}'.{did_you_mean(estimator, ESTIMATORS)} "
-            f"Valid: {', '.join(ESTIMATORS)}."
-        )
+    check_known(estimator, ESTIMATORS, f"Unknown estimator '{estimator}'")
     return copy.deepcopy(ESTIMATORS[estimator])

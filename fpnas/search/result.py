@@ -14,7 +14,8 @@ from torch import Tensor
 from fpnas.errors import CheckpointError
 from fpnas.search.distribution import DISTRIBUTIONS, ArchitectureDistribution, JointDistribution
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
-from fpnas.utils.checkpoint import atomic_write, read_checkpoint
+from fpnas.utils.checkpoint import read_checkpoint
+from fpnas.utils.file_io import atomic_write
 
 _FORMAT = 1
 # Share of the uniform entropy above which a search has not decided anything.

@@ -9,23 +9,8 @@ import logging
 import torch
 
 from fpnas.config import CfgNode
-from fpnas.data import (
-    describe,
-    fingerprint,
-)
-from fpnas.data.seeding import derive_seed
-from fpnas.engine import (
-    CheckpointHook,
-    EvalHook,
-    HookBase,
-    InterruptHook,
-    IterationTimer,
-    LRSchedulerHook,
-    PeriodicWriter,
-    begin_run,
-    default_setup,
-    has_checkpoint,
-)
+from fpnas.data import describe, fingerprint
+from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
 from fpnas.modeling import SuperNet
 from fpnas.search.budget import log_budgets, unit_of
 from fpnas.search.methods import search_method
@@ -33,12 +18,12 @@ from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
 from fpnas.search.setup import SearchPlan, SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
 from fpnas.search.supernet_trainer import SupernetTrainer
-from fpnas.solver import build_schedule
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
-from fpnas.utils.checkpoint import Checkpointer, atomic_write, load_weights
-from fpnas.utils.events import JSONWriter, MetricPrinter, ProgressBar, TensorBoardWriter
+from fpnas.utils.checkpoint import Checkpointer, load_weights
+from fpnas.utils.file_io import atomic_write
+from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +41,8 @@ def run_search(
     :func:`fpnas.training.load_trained` reads it. With several SEARCH.TARGETS these last files stand
     in a folder for each target (``target-60M``), together with the lines of metrics.json that are
     about it. What an earlier run left there is moved to a folder in it, unless ``resume`` goes on.
-    Call it in every process. Raises a UserError on wrong input, before anything is written.
+    Call it in every process. Raises a UserError on wrong input, before anything is written; an
+    unreadable image is found when ``run.yaml`` says that the folder is this run's.
 
     Args:
         cfg: the config; SEARCH, SOLVER and DATA are read.
@@ -82,7 +68,18 @@ def run_search(
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
     )
-    trainer.register_hooks(_build_hooks(cfg, setup, trainer, checkpointer))
+    trainer.register_hooks(
+        build_hooks(
+            cfg,
+            trainer.optimizer,
+            checkpointer,
+            len(setup.train_loader),
+            setup.max_iter,
+            evaluate=lambda: _score_modes(setup, trainer),
+            shown=_SHOWN_SCALARS,
+            every_step=True,  # the learning of a distribution is looked at step by step
+        )
+    )
     checkpointer.resume_or_load("", resume=resume)
     default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
     halves = {
@@ -109,41 +106,14 @@ def run_search(
     return results
 
 
-def _build_hooks(
-    cfg: CfgNode, setup: SearchSetup, trainer: SupernetTrainer, checkpointer: Checkpointer
-) -> list[HookBase | None]:
-    output_dir = setup.output_dir
-
-    def score_modes() -> dict[str, float]:
-        scores = {}
-        for searcher in trainer.searchers:
-            suffix = "" if len(trainer.searchers) == 1 else f"@{setup.short(searcher.target)}"
-            own = setup.score(trainer.supernet, searcher.distribution.mode())
-            scores |= {f"{name}{suffix}": value for name, value in own.items()}
-        return scores
-
-    save = CheckpointHook(
-        checkpointer, setup.iterations(cfg.CHECKPOINT.PERIOD), cfg.CHECKPOINT.KEEP
-    )
-    summaries = [MetricPrinter(setup.max_iter, _SHOWN_SCALARS)]
-    if cfg.LOG.TENSORBOARD:
-        summaries.append(TensorBoardWriter(output_dir / "tensorboard"))
-    return [
-        IterationTimer(),
-        LRSchedulerHook(trainer.optimizer, build_schedule(cfg, len(setup.train_loader))),
-        EvalHook(setup.iterations(cfg.TEST.PERIOD), score_modes),
-        # The learning of a distribution is looked at step by step, hence a line for each.
-        PeriodicWriter(
-            [
-                JSONWriter(output_dir / "metrics.json"),
-                ProgressBar(setup.max_iter, _SHOWN_SCALARS),
-            ],
-            period=1,
-        ),
-        PeriodicWriter(summaries, cfg.LOG.PERIOD),
-        save,
-        InterruptHook(save.save),
-    ]
+def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, float]:
+    """Accuracy of the most probable architecture of each budget."""
+    scores = {}
+    for searcher in trainer.searchers:
+        suffix = "" if len(trainer.searchers) == 1 else f"@{setup.short(searcher.target)}"
+        own = setup.score(trainer.supernet, searcher.distribution.mode())
+        scores |= {f"{name}{suffix}": value for name, value in own.items()}
+    return scores
 
 
 def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace) -> None:

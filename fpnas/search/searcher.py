@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fpnas.errors import CheckpointError, UnknownNameError, UserError, did_you_mean
+from fpnas.errors import CheckpointError, UserError, check_known
 from fpnas.search.costs import CostFunction, checked_target, evaluate_cost, folded
 from fpnas.search.distribution import (
     DISTRIBUTIONS,
@@ -108,11 +108,7 @@ class ArchitectureSearcher:
             raise UserError(f"A floor is a share of a target, at least 0, below 1; found {floor}.")
         if beta < 0 or lr <= 0:
             raise UserError(f"Needs beta >= 0 and lr > 0, found beta={beta} and lr={lr}.")
-        if distribution not in DISTRIBUTIONS:
-            raise UnknownNameError(
-                f"Unknown distribution '{distribution}'."
-                f"{did_you_mean(distribution, DISTRIBUTIONS)} Valid: {', '.join(DISTRIBUTIONS)}."
-            )
+        check_known(distribution, DISTRIBUTIONS, f"Unknown distribution '{distribution}'")
         self.space = space
         self.target = checked_target(space, cost, target)
         self.floor = floor

@@ -26,8 +26,7 @@ from fpnas.data import (
 from fpnas.engine import check_setup
 from fpnas.errors import DataError
 from fpnas.modeling import SHARING, SearchedNet, SuperNet, recalibrate_bn
-from fpnas.report.units import short_target
-from fpnas.search.budget import COSTS, Budget, build_budgets, check_budgets
+from fpnas.search.budget import COSTS, Budget, build_budgets, check_budgets, short_target
 from fpnas.search.distribution import FIRST_DISTRIBUTION
 from fpnas.search.estimator import SAMPLING, get_estimator
 from fpnas.search.result import PRETRAINED_WAY

@@ -2,9 +2,12 @@
 
 from fpnas.solver.ema import build_ema
 from fpnas.solver.loss import ClassificationLoss, distillation_loss
-from fpnas.solver.optimizer import build_optimizer, restore_optimizer
-from fpnas.solver.options import check_solver_config
-from fpnas.solver.schedule import build_schedule
+from fpnas.solver.optimizer import (
+    build_optimizer,
+    build_schedule,
+    check_solver_config,
+    restore_optimizer,
+)
 from fpnas.solver.shared_sgd import SharedSGD
 
 __all__ = [

@@ -1,20 +1,68 @@
-"""Optimizers of a network's weights."""
+"""From cfg.SOLVER: the optimizer of a network's weights and the schedule of its learning rate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from fvcore.common.param_scheduler import (
+    CompositeParamScheduler,
+    ConstantParamScheduler,
+    CosineParamScheduler,
+    LinearParamScheduler,
+    ParamScheduler,
+)
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from fpnas.config import CfgNode
-from fpnas.solver.options import check_solver_config
+from fpnas.config.checks import check_name, check_value
+
+OPTIMIZERS = ("sgd", "rmsprop", "adamw")
+SCHEDULES = ("cosine", "exponential", "onecycle", "constant")
 
 # RMSProp as TensorFlow has it, in which EfficientNet was trained: epsilon 0.001 is added to the
 # mean square. PyTorch adds epsilon to its root, and sqrt(0.001) = 0.0316.
 _RMSPROP_ALPHA = 0.9
 _RMSPROP_EPS = 0.0316
+
+# "onecycle" rises from 1/25 of the largest rate in the first 30 % of the run, as in torch.
+_ONECYCLE_START = 0.04
+_ONECYCLE_RISE = 0.3
+
+
+def check_solver_config(cfg: CfgNode) -> None:
+    """Raise ConfigError, which names the key, for the first value under cfg.SOLVER of no use."""
+    s = cfg.SOLVER
+    check_name("SOLVER.OPTIMIZER", s.OPTIMIZER, OPTIMIZERS)
+    check_name("SOLVER.SCHEDULE", s.SCHEDULE, SCHEDULES)
+    _check("EPOCHS", s.EPOCHS, s.EPOCHS >= 1, "at least 1")
+    _check("BATCH_SIZE", s.BATCH_SIZE, s.BATCH_SIZE >= 1, "at least 1")
+    _check("LR", s.LR, s.LR > 0, "above 0")
+    _check("BODY_LR", s.BODY_LR, 0 <= s.BODY_LR <= 1, "0 to 1, a share of LR")
+    _check("MOMENTUM", s.MOMENTUM, 0 <= s.MOMENTUM < 1, "0 or more, below 1")
+    nesterov_works = s.OPTIMIZER == "sgd" and s.MOMENTUM > 0
+    _check("NESTEROV", s.NESTEROV, nesterov_works or not s.NESTEROV, "False without SGD's momentum")
+    _check("WEIGHT_DECAY", s.WEIGHT_DECAY, s.WEIGHT_DECAY >= 0, "at least 0")
+    _check("WEIGHT_DECAY_NORM", s.WEIGHT_DECAY_NORM, s.WEIGHT_DECAY_NORM >= 0, "at least 0")
+    _check("LR_END", s.LR_END, 0 <= s.LR_END <= 1, "0 to 1, a share of LR")
+    _check("LR_DECAY", s.LR_DECAY, 0 < s.LR_DECAY <= 1, "above 0, at most 1")
+    is_within_run = 0 <= s.LR_WARMUP_EPOCHS < s.EPOCHS
+    epochs_allowed = f"0 or more, below SOLVER.EPOCHS ({s.EPOCHS})"
+    _check("LR_WARMUP_EPOCHS", s.LR_WARMUP_EPOCHS, is_within_run, epochs_allowed)
+    no_second_warmup = s.SCHEDULE != "onecycle" or not s.LR_WARMUP_EPOCHS
+    _check("LR_WARMUP_EPOCHS", s.LR_WARMUP_EPOCHS, no_second_warmup, "0 with 'onecycle'")
+    _check("LR_WARMUP_FACTOR", s.LR_WARMUP_FACTOR, 0 <= s.LR_WARMUP_FACTOR <= 1, "0 to 1")
+    _check("LABEL_SMOOTHING", s.LABEL_SMOOTHING, 0 <= s.LABEL_SMOOTHING < 1, "0 or more, below 1")
+    _check("EMA_DECAY", s.EMA_DECAY, 0 <= s.EMA_DECAY < 1, "0 or more, below 1")
+    _check("CLIP_GRAD_NORM", s.CLIP_GRAD_NORM, s.CLIP_GRAD_NORM >= 0, "at least 0")
+    d = s.DISTILL
+    _check("DISTILL.WEIGHT", d.WEIGHT, 0 <= d.WEIGHT <= 1, "0 to 1")
+    _check("DISTILL.TEMPERATURE", d.TEMPERATURE, d.TEMPERATURE > 0, "above 0")
+
+
+def _check(key: str, value: object, is_valid: bool, valid: str) -> None:
+    check_value(f"SOLVER.{key}", value, is_valid, valid)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -84,3 +132,56 @@ def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         parameters = group["params"]
         group.clear()
         group.update(own, params=parameters)
+
+
+class EpochDecay(ParamScheduler):
+    """``factor ** epoch``, constant within an epoch.
+
+    fvcore's step schedulers round epochs with a tolerance of 1e-6 of the run, which is several
+    iterations of a long one; this counts them.
+    """
+
+    def __init__(self, factor: float, epochs: float, iters_per_epoch: int) -> None:
+        self._factor = factor
+        self._num_iters = epochs * iters_per_epoch
+        self._iters_per_epoch = iters_per_epoch
+
+    def __call__(self, where: float) -> float:
+        epoch = round(where * self._num_iters) // self._iters_per_epoch
+        return self._factor ** max(epoch, 0)
+
+
+def build_schedule(cfg: CfgNode, iters_per_epoch: int) -> ParamScheduler:
+    """The factor on SOLVER.LR as a function of progress: iteration / (EPOCHS * iters_per_epoch).
+
+    The first LR_WARMUP_EPOCHS rise linearly from LR_WARMUP_FACTOR to 1; the schedule fills the
+    epochs that remain. Raises ConfigError on unusable keys.
+    """
+    check_solver_config(cfg)
+    solver = cfg.SOLVER
+    schedule = _main_schedule(cfg, solver.EPOCHS - solver.LR_WARMUP_EPOCHS, iters_per_epoch)
+    if not solver.LR_WARMUP_EPOCHS:
+        return schedule
+    share = solver.LR_WARMUP_EPOCHS / solver.EPOCHS
+    return _in_turn(LinearParamScheduler(solver.LR_WARMUP_FACTOR, 1.0), share, schedule)
+
+
+def _main_schedule(cfg: CfgNode, epochs: float, iters_per_epoch: int) -> ParamScheduler:
+    solver = cfg.SOLVER
+    if solver.SCHEDULE == "cosine":
+        return CosineParamScheduler(1.0, solver.LR_END)
+    if solver.SCHEDULE == "exponential":
+        return EpochDecay(solver.LR_DECAY, epochs, iters_per_epoch)
+    if solver.SCHEDULE == "onecycle":
+        rise = CosineParamScheduler(_ONECYCLE_START, 1.0)
+        return _in_turn(rise, _ONECYCLE_RISE, CosineParamScheduler(1.0, solver.LR_END))
+    return ConstantParamScheduler(1.0)
+
+
+def _in_turn(first: ParamScheduler, share: float, second: ParamScheduler) -> ParamScheduler:
+    """``first`` over the first ``share`` of the progress, ``second`` over the rest."""
+    return CompositeParamScheduler(
+        [first, second],
+        lengths=[share, 1 - share],
+        interval_scaling=["rescaled", "rescaled"],
+    )

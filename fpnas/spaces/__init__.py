@@ -1,16 +1,17 @@
 """Search spaces: what may be searched, its size and its cost."""
 
-from fpnas.spaces import fbnetv2, fp_nas_l, small  # noqa: F401  (they register their spaces)
-from fpnas.spaces.build import build_space
+from fpnas.spaces import paper, small  # noqa: F401  (they register their spaces)
+from fpnas.spaces.cost_table import CostTable
 from fpnas.spaces.network import BlockGroup, NetworkSpace
 from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
-from fpnas.spaces.registry import SPACE_REGISTRY, get_space
+from fpnas.spaces.registry import SPACE_REGISTRY, build_space, get_space
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 
 __all__ = [
     "PAPER_FIGURES",
     "SPACE_REGISTRY",
     "BlockGroup",
+    "CostTable",
     "NetworkSpace",
     "PaperFigures",
     "SearchSpace",

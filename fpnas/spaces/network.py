@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fpnas.archs import Architecture
-from fpnas.blocks import BLOCK_REGISTRY, BlockSpec, Cost, output_size
-from fpnas.errors import ConfigError, UserError, did_you_mean
+from fpnas.blocks import BLOCK_REGISTRY, BlockSpec, Cost
+from fpnas.errors import ConfigError, check_known
+from fpnas.spaces.cost_table import BlockCosts
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 
 
@@ -42,11 +42,8 @@ class BlockGroup:
         spec_type = BLOCK_REGISTRY.get(self.block)
         fields = [f.name for f in dataclasses.fields(spec_type) if f.name != "stride"]
         for name in (*self.variables, *self.constants):
-            if name not in fields:
-                raise ConfigError(
-                    f"Block '{self.block}' has no field '{name}' for a group to set."
-                    f"{did_you_mean(name, fields)} Its fields: {', '.join(fields)}."
-                )
+            unknown = f"Block '{self.block}' has no field '{name}' for a group to set"
+            check_known(name, fields, unknown, ConfigError)
         twice = sorted(set(self.variables) & set(self.constants))
         if twice:
             raise ConfigError(f"A block group both searches and sets {', '.join(twice)}.")
@@ -79,18 +76,27 @@ class BlockGroup:
         }
         return {**defaults, **self.constants}
 
-    @cached_property
-    def columns(self) -> dict[str, Tensor | list[Any]]:
-        """Values of each field but the stride, in the form that ``batch_cost`` takes."""
-        fixed = {name: [value] for name, value in self.fixed.items()}
-        return {name: _column(values) for name, values in {**fixed, **self.variables}.items()}
+    @property
+    def channel_position(self) -> int:
+        """Which of the variables is ``channels``."""
+        return list(self.variables).index("channels")
+
+    def spec(self, choice: Mapping[str, Any], number: int) -> BlockSpec:
+        """Block ``number`` of those that a choice (field -> value) stands for."""
+        stride = self.stride if number == 0 else 1
+        return self.spec_type.from_choice(**self.fixed, **choice, stride=stride)
 
     def blocks(self, choice: Mapping[str, Any]) -> tuple[BlockSpec, ...]:
-        """The blocks that a choice (field -> value) stands for."""
-        return tuple(
-            self.spec_type.from_choice(**self.fixed, **choice, stride=self.stride if i == 0 else 1)
-            for i in range(self.repeats)
-        )
+        """The blocks that a choice stands for; all but the first are alike."""
+        return tuple(self.spec(choice, number) for number in range(self.repeats))
+
+    def combination(self, number: int) -> dict[str, Any]:
+        """``combinations()[number]``, without the others."""
+        choice = {}
+        for name, values in reversed(self.variables.items()):
+            number, index = divmod(number, len(values))
+            choice[name] = values[index]
+        return choice
 
     def combinations(
         self, variables: Mapping[str, Sequence[Any]] | None = None
@@ -138,6 +144,7 @@ class NetworkSpace(SearchSpace):
         self.stem = stem
         self.block_groups = tuple(block_groups)
         self.head = head
+        self._cost_tables: dict[str, BlockCosts] = {}
 
     @property
     def num_classes(self) -> int:
@@ -192,121 +199,27 @@ class NetworkSpace(SearchSpace):
 
     def flops(self, choices: Tensor) -> Tensor:
         """Multiply-adds of ``choices[K, V]``, LongTensor ``[K]``; equals ``Architecture.flops``."""
-        return self.costs(choices).flops
+        return self.cost_table("flops")(choices)
 
     def params(self, choices: Tensor) -> Tensor:
         """Weights of ``choices[K, V]``, LongTensor ``[K]``; equals ``Architecture.params``."""
-        return self.costs(choices).params
+        return self.cost_table("params")(choices)
 
     def costs(self, choices: Tensor) -> Cost:
-        """FLOPs and params of ``choices[K, V]`` from the choices' numbers alone."""
-        self.check(choices)
-        if choices.dim() != 2:
-            raise UserError(
-                f"Costs in space '{self.name}' are those of K architectures, choices of shape "
-                f"(K, {len(self.variables)}); found {tuple(choices.shape)}."
-            )
-        if not len(choices):
-            return Cost(choices.new_zeros(0), choices.new_zeros(0))
-        size = output_size(self.input_size, self.stem.stride)
-        stem = self.stem.cost(3, self.input_size, self.input_size)
-        channels = torch.full((len(choices),), self.stem.channels)
-        flops = torch.full_like(channels, stem.flops)
-        params = torch.full_like(channels, stem.params)
-        for group, columns in zip(self.block_groups, self.group_columns, strict=True):
-            fields = {
-                name: _take(group.columns[name], choices[:, column])
-                for name, column in zip(group.variables, columns, strict=True)
-            }
-            cost = _group_cost(group, fields, channels, size)
-            flops, params = flops + cost.flops, params + cost.params
-            channels, size = fields["channels"], output_size(size, group.stride)
-        head = self._head_cost(channels, size)
-        return Cost(flops + head.flops, params + head.params)
+        """FLOPs and params of ``choices[K, V]``."""
+        return Cost(self.flops(choices), self.params(choices))
 
     def cost_range(self, cost: str = "flops") -> tuple[int, int]:
-        """Exact smallest and largest cost of the space; ``cost`` is "flops" or "params".
+        """Exact smallest and largest cost of the space; ``cost`` is "flops" or "params"."""
+        return self.cost_table(cost).range()
 
-        Groups depend on each other only through the channels between them, so a pass over the
-        groups that keeps the best value for every channel count is exact.
+    def cost_table(self, cost: str) -> BlockCosts:
+        """What :meth:`flops` or :meth:`params` looks up, and what else follows from it.
+
+        Raises ConfigError unless ``cost`` is "flops" or "params".
         """
         if cost not in Cost._fields:
             raise ConfigError(f"A space's cost is one of {Cost._fields}, found '{cost}'.")
-        size = output_size(self.input_size, self.stem.stride)
-        stem = getattr(self.stem.cost(3, self.input_size, self.input_size), cost)
-        lowest, highest = {self.stem.channels: stem}, {self.stem.channels: stem}
-        for group in self.block_groups:
-            choices = group.combinations()
-            fields = {
-                name: _take(group.columns[name], _indices(choices, values, name))
-                for name, values in group.variables.items()
-            }
-            next_lowest: dict[int, int] = {}
-            next_highest: dict[int, int] = {}
-            for channels in lowest:
-                entering = torch.full((len(choices),), channels)
-                costs = getattr(_group_cost(group, fields, entering, size), cost)
-                for value in set(group.variables["channels"]):
-                    own = costs[fields["channels"] == value]
-                    low = lowest[channels] + int(own.min())
-                    high = highest[channels] + int(own.max())
-                    next_lowest[value] = min(low, next_lowest.get(value, low))
-                    next_highest[value] = max(high, next_highest.get(value, high))
-            lowest, highest, size = next_lowest, next_highest, output_size(size, group.stride)
-        heads = {c: getattr(self._head_cost(torch.tensor([c]), size), cost).item() for c in lowest}
-        return (
-            min(low + heads[c] for c, low in lowest.items()),
-            max(high + heads[c] for c, high in highest.items()),
-        )
-
-    def _head_cost(self, channels: Tensor, size: int) -> Cost:
-        fields = {f.name: getattr(self.head, f.name) for f in dataclasses.fields(self.head)}
-        columns = {name: [value] * len(channels) for name, value in fields.items()}
-        return type(self.head).batch_cost(columns, channels, size, size)
-
-
-def _group_cost(
-    group: BlockGroup, fields: Mapping[str, Any], in_channels: Tensor, size: int
-) -> Cost:
-    """Cost of all blocks of a group for K choices; all but the first block are alike."""
-    unsearched = torch.zeros_like(in_channels)
-    fields = {
-        **{name: _take(group.columns[name], unsearched) for name in group.fixed},
-        **fields,
-    }
-    first = group.spec_type.batch_cost(
-        {**fields, "stride": torch.full_like(in_channels, group.stride)}, in_channels, size, size
-    )
-    if group.repeats == 1:
-        return first
-    size = output_size(size, group.stride)
-    rest = group.spec_type.batch_cost(
-        {**fields, "stride": torch.ones_like(in_channels)}, fields["channels"], size, size
-    )
-    return Cost(
-        first.flops + (group.repeats - 1) * rest.flops,
-        first.params + (group.repeats - 1) * rest.params,
-    )
-
-
-def _column(values: Sequence[Any]) -> Tensor | list[Any]:
-    """``values`` as a tensor when they are numbers, else as they are."""
-    if all(isinstance(value, (int, float)) for value in values):
-        # float64, in which single architectures compute: a float32 product may round elsewhere.
-        exact = torch.float64 if any(isinstance(value, float) for value in values) else None
-        return torch.tensor(values, dtype=exact)
-    return list(values)
-
-
-def _take(column: Tensor | list[Any], indices: Tensor) -> Tensor | list[Any]:
-    """The values of ``column`` at ``indices[K]``."""
-    if isinstance(column, Tensor):
-        return column[indices]
-    if len(column) == 1:
-        return column * len(indices)
-    return [column[i] for i in indices.tolist()]
-
-
-def _indices(choices: list[dict[str, Any]], values: Sequence[Any], name: str) -> Tensor:
-    position = {value: i for i, value in enumerate(values)}
-    return torch.tensor([position[choice[name]] for choice in choices])
+        if cost not in self._cost_tables:
+            self._cost_tables[cost] = BlockCosts(self, cost)
+        return self._cost_tables[cost]

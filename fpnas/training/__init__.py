@@ -1,19 +1,19 @@
 """Training and evaluation of classifiers, and what other trainings share with it."""
 
-from fpnas.training.artifact import TrainedNet, load_trained
-from fpnas.training.model_trainer import ModelTrainer
-from fpnas.training.normalisation import normalisation_notes
+from fpnas.training.artifact import TrainedNet, load_network, load_trained
+from fpnas.training.classifier import Classifier
+from fpnas.training.fine_tuning import normalisation_notes
 from fpnas.training.run import run_evaluation, run_training
-from fpnas.training.standard_hooks import standard_hooks
-from fpnas.training.trainer import ClassificationTrainer
+from fpnas.training.trainer import ClassificationTrainer, ModelTrainer
 
 __all__ = [
     "ClassificationTrainer",
+    "Classifier",
     "ModelTrainer",
     "TrainedNet",
+    "load_network",
     "load_trained",
     "normalisation_notes",
     "run_evaluation",
     "run_training",
-    "standard_hooks",
 ]

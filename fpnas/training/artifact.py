@@ -1,4 +1,4 @@
-"""Checkpoints of a training: they say themselves what network they are and what it expects."""
+"""Weights that say themselves what network they are and what it expects, and loading them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from fpnas.archs import Architecture
-from fpnas.data import Preprocessing
-from fpnas.errors import CheckpointError
-from fpnas.modeling import SearchedNet
-from fpnas.utils.checkpoint import Checkpointer, RunTag, copy_weights, read_checkpoint
+from fpnas.config import CfgNode, get_cfg
+from fpnas.config.checks import check_value
+from fpnas.data import Preprocessing, preprocessing
+from fpnas.errors import CheckpointError, ConfigError
+from fpnas.model_zoo.weights import published_record
+from fpnas.modeling import SearchedNet, fresh_classifier
+from fpnas.utils.checkpoint import Checkpointer, RunTag, load_weights, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,20 @@ class Description:
                 f"{_first_difference(theirs, arch)}."
             )
 
+    def check_contents(self, contents: Mapping[str, Any], source: str) -> None:
+        """Raise CheckpointError if a checkpoint's ``contents`` are of another network or classes.
+
+        Weights alone are taken at their word.
+        """
+        theirs = Description.from_dict(contents, source)
+        if theirs is not None:
+            theirs.check_same_network(self.arch, source)
+            if theirs.classes != self.classes:
+                raise CheckpointError(
+                    f"'{source}' was trained on other classes: {_shortened(theirs.classes)}; "
+                    f"the data has {_shortened(self.classes)}."
+                )
+
     def warn_of_other_preprocessing(self, ours: Preprocessing, source: str, effect: str) -> None:
         """Warn if ``ours``, of the config, is another one; ``effect`` says which of both counts."""
         if self.preprocessing != ours:
@@ -87,42 +104,43 @@ def _first_difference(theirs: Architecture, ours: Architecture) -> str:
     return f"it has {len(their_blocks)} blocks, '{ours.name}' has {len(our_blocks)}"
 
 
+class SelfDescription(Protocol):
+    """What stands in every checkpoint of a training beside weights and config, as Description."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Text, numbers and lists only; the keys of a checkpoint."""
+
+    def check_contents(self, contents: Mapping[str, Any], source: str) -> None:
+        """Raise CheckpointError if the ``contents`` of the checkpoint ``source`` are of another."""
+
+
 class TrainingCheckpointer(Checkpointer):
-    """A Checkpointer whose every file holds a :class:`Description`, too."""
+    """A Checkpointer whose every file holds ``about``, too, and that loads none of another."""
 
     def __init__(
         self,
         model: nn.Module,
         save_dir: str | Path,
-        description: Description,
+        about: SelfDescription | None,
         *,
         config: str = "",
         run: RunTag | None = None,
         **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, config=config, run=run, **checkpointables)
-        self._description = description
+        self._about = about
 
     def write(self, name: str, data: Mapping[str, Any]) -> None:
         """As :meth:`Checkpointer.write`, with the description."""
-        super().write(name, {**self._description.to_dict(), **data})
+        super().write(name, {**({} if self._about is None else self._about.to_dict()), **data})
 
     def load(
         self, path: str | Path, checkpointables: Sequence[str] | None = None
     ) -> dict[str, Any]:
-        """As :meth:`Checkpointer.load`.
-
-        Raises CheckpointError, too, if the file is of another architecture or of other classes.
-        """
+        """As :meth:`Checkpointer.load`. CheckpointError, too, if the description is another."""
         contents = super().load(path, checkpointables)
-        description = Description.from_dict(contents, str(path))
-        if description is not None:
-            description.check_same_network(self._description.arch, str(path))
-            if description.classes != self._description.classes:
-                raise CheckpointError(
-                    f"'{path}' was trained on other classes: {_shortened(description.classes)}; "
-                    f"the data has {_shortened(self._description.classes)}."
-                )
+        if self._about is not None:
+            self._about.check_contents(contents, str(path))
         return contents
 
 
@@ -130,27 +148,99 @@ def _shortened(names: Sequence[str]) -> str:
     return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)})"
 
 
+# From weights to a network -----------------------------------------------------------------------
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainedNet:
-    """A network made from nothing but a checkpoint of a training, in eval mode."""
+    """A network in eval mode, with what must be known beside its weights."""
 
     model: SearchedNet
     description: Description
 
 
+def describe_weights(path: str | Path) -> Description | None:
+    """What a checkpoint says of itself, or the zoo of ``zoo://name``; None for weights alone.
+
+    Raises CheckpointError if the file cannot be read, UserError on an unknown name.
+    """
+    record = published_record(str(path))
+    if record is not None:
+        return Description(record.build_arch(), record.preprocessing, record.class_names)
+    return Description.from_dict(read_checkpoint(path), str(path))
+
+
+def load_network(cfg: CfgNode, classes: Sequence[str] | None = None) -> TrainedNet:
+    """The network of ``cfg.MODEL``, whose weights must fit as they are, and its description.
+
+    Weights that describe themselves (of a training, of a search, of the zoo) need no MODEL.ARCH;
+    one that is given must be their network. To other weights, and to none (a random network), the
+    config and ``classes`` are the description.
+
+    Args:
+        cfg: MODEL is read, and DATA for the preprocessing.
+        classes: names of the outputs where the weights name none; None: nobody knows them.
+
+    Raises ConfigError if nobody knows the classes, or if MODEL.NUM_CLASSES is not the number of
+    those that the weights name; CheckpointError if the weights do not belong to the architecture or
+    none is given; as :func:`fpnas.modeling.fresh_classifier`.
+    """
+    path, wanted = cfg.MODEL.WEIGHTS, cfg.MODEL.NUM_CLASSES
+    about = describe_weights(path) if path else None
+    if about is None:
+        if path and not cfg.MODEL.ARCH:
+            raise _without_description(path)
+        if classes is None:
+            raise ConfigError(
+                f"DATA.ROOT is empty, and MODEL.WEIGHTS '{path}' does not name the network's "
+                "classes: give the data set of its training."
+            )
+        count = wanted or len(classes)
+    else:
+        count = len(about.classes)
+        valid = f"{count}, the classes of '{path}', or 0"
+        check_value("MODEL.NUM_CLASSES", wanted, wanted in (0, count), valid)
+    arch = about.arch if about is not None and not cfg.MODEL.ARCH else None
+    model = fresh_classifier(with_num_classes(cfg, count), arch)
+    if path:
+        load_weights(model, path)
+    if about is None:
+        about = Description(model.arch, preprocessing(cfg), tuple(classes))
+    about.check_same_network(model.arch, path)
+    return TrainedNet(model.eval(), about)
+
+
 def load_trained(path: str | Path) -> TrainedNet:
     """The network in a checkpoint of :func:`run_training`, such as ``model_final.pth``.
 
-    Raises CheckpointError if the file cannot be read or holds weights alone.
+    Or in any other file that describes itself, or of ``zoo://name``. Raises CheckpointError if the
+    file cannot be read or holds weights alone.
     """
-    contents = read_checkpoint(path)
-    description = Description.from_dict(contents, str(path))
-    if description is None:
-        raise CheckpointError(
-            f"'{path}' holds weights without their architecture. An evaluation takes that as "
-            "MODEL.ARCH; a prediction needs a file that has it, such as model_final.pth of a "
-            "training or network.pth of a search, or a published network (--model)."
-        )
-    model = SearchedNet(description.arch)
-    copy_weights(model, contents["model"], str(path))
-    return TrainedNet(model.eval(), description)
+    cfg = get_cfg()
+    cfg.MODEL.WEIGHTS = str(path)
+    return load_network(cfg)
+
+
+def described_arch(path: str | Path) -> Architecture:
+    """The architecture of weights that describe themselves; CheckpointError if they do not."""
+    about = describe_weights(path)
+    if about is None:
+        raise _without_description(path)
+    return about.arch
+
+
+def with_num_classes(cfg: CfgNode, num_classes: int) -> CfgNode:
+    """A copy of ``cfg`` with MODEL.NUM_CLASSES."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.NUM_CLASSES = num_classes
+    return cfg
+
+
+def _without_description(path: str | Path) -> CheckpointError:
+    return CheckpointError(
+        f"'{path}' holds weights without their architecture. A training, an evaluation and an "
+        "export take that as MODEL.ARCH; a prediction needs a file that has it, such as "
+        "model_final.pth of a training or network.pth of a search, or a published network "
+        "(--model)."
+    )

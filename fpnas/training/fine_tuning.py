@@ -1,12 +1,21 @@
-"""How long a fine-tuning takes, and in which batches: from the number of training images."""
+"""What a fine-tuning starts from, and how long it takes: from weights and the number of images."""
 
 from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 
+import torch
+
+from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode
+from fpnas.data import preprocessing
+from fpnas.engine import has_checkpoint
+from fpnas.modeling import SearchedNet, fresh_classifier, load_pretrained
+from fpnas.training.artifact import describe_weights, described_arch, with_num_classes
 from fpnas.utils import comm
+from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +28,52 @@ _LEAST_STEPS_AN_EPOCH = 4
 # As many steps at least, unless that takes too many passes over the same few images.
 _LEAST_STEPS = 400
 _EPOCHS = (10, 40)
+
+
+def initial_network(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[SearchedNet, list[str]]:
+    """The classifier of a training before its first step, and notes on its weights, for the log.
+
+    The same in every process. Without MODEL.ARCH the architecture is that of MODEL.WEIGHTS. Weights
+    of another number of classes get a fresh classifier.
+    """
+    goes_on = has_checkpoint(cfg, resume)
+    arch = None if cfg.MODEL.ARCH else _known_arch(cfg, goes_on)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
+        model = fresh_classifier(with_num_classes(cfg, num_classes), arch)
+    if goes_on or not cfg.MODEL.WEIGHTS:
+        return model, []  # a checkpoint has them, and the file may be gone by now
+    notes = load_pretrained(model, cfg.MODEL.WEIGHTS, new_classes=True)
+    return model, notes + normalisation_notes(cfg)
+
+
+def _known_arch(cfg: CfgNode, goes_on: bool) -> Architecture | None:
+    """What stands in for MODEL.ARCH: of the run itself, or of its weights; None without weights."""
+    own = Path(cfg.OUTPUT_DIR) / "architecture.yaml"
+    if goes_on and own.is_file():
+        return get_arch(str(own))
+    return described_arch(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
+
+
+def normalisation_notes(cfg: CfgNode) -> list[str]:
+    """Which of DATA.MEAN and DATA.STD differ from those of MODEL.WEIGHTS, a sentence each.
+
+    And DATA.INPUT_SIZE, where the weights give the architecture, too. For the caller to log. Empty
+    without weights, and for files that do not say what they expect.
+    Raises as :func:`fpnas.training.artifact.describe_weights`.
+    """
+    about = describe_weights(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
+    if about is None:
+        return []
+    theirs, ours = about.preprocessing, preprocessing(cfg)
+    pairs = {"DATA.MEAN": (theirs.mean, ours.mean), "DATA.STD": (theirs.std, ours.std)}
+    if not cfg.MODEL.ARCH:  # nobody has chosen a size for it
+        pairs["DATA.INPUT_SIZE"] = (theirs.input_size, ours.input_size)
+    return [
+        f"{cfg.MODEL.WEIGHTS} was trained with {key} {expected}, this run has {found}"
+        for key, (expected, found) in pairs.items()
+        if expected != found
+    ]
 
 
 def batch_size_for(num_images: int, world_size: int = 1) -> int:

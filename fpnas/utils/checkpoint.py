@@ -7,16 +7,14 @@ is always complete. Files hold tensors and plain Python values only and are read
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from fvcore.common.checkpoint import Checkpointer as _Checkpointer
@@ -27,9 +25,8 @@ from torch import Tensor, nn
 from fpnas.errors import CheckpointError
 from fpnas.utils import comm
 from fpnas.utils.earlier_run import files_of_run, free_name, move_into
-from fpnas.utils.file_io import local_path
+from fpnas.utils.file_io import TEMPORARY_SUFFIX, atomic_write, local_path
 
-_TEMPORARY_SUFFIX = ".fpnas-tmp"
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
 _KEYS_SHOWN = 3
 # BatchNorm's counter of batches, which nothing reads; a frozen BatchNorm has none.
@@ -55,37 +52,6 @@ class RunTag:
 
     id: str
     takes_unmarked: bool = False
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a binary file for writing that appears at ``path`` complete, or not at all.
-
-    A process killed meanwhile leaves the old file, and perhaps a temporary one beside it. An
-    exception inside the block leaves the old file only.
-    """
-    path = Path(path)
-    temporary = path.with_name(path.name + _TEMPORARY_SUFFIX)
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable. Only POSIX systems can open a folder."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -385,7 +351,7 @@ class Checkpointer(_Checkpointer):
     def remove_temporary_files(self) -> None:
         """Delete what a kill in the middle of a save has left."""
         if self.save_to_disk:
-            for file in Path(self.save_dir).glob(f"*{_TEMPORARY_SUFFIX}"):
+            for file in Path(self.save_dir).glob(f"*{TEMPORARY_SUFFIX}"):
                 file.unlink(missing_ok=True)
 
     def _tagged_file(self) -> Path | None:

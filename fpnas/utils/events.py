@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fpnas.errors import ConfigError
-from fpnas.utils.checkpoint import atomic_write
+from fpnas.utils.file_io import atomic_write
 from fpnas.utils.logger import PROGRESS_RECORD
 
 # Storages whose `with` block is running, the innermost last.

@@ -7,7 +7,7 @@ from typing import Any
 
 from fvcore.common.registry import Registry as _Registry
 
-from fpnas.errors import UnknownNameError, UserError, did_you_mean
+from fpnas.errors import UserError, check_known
 
 
 class Registry(_Registry):
@@ -33,11 +33,7 @@ class Registry(_Registry):
 
     def get(self, name: str) -> Callable[..., Any]:
         """The object called ``name``. Raises UnknownNameError, which lists the valid names."""
-        if name not in self._obj_map:
-            raise UnknownNameError(
-                f"No '{name}' in the {self._name} registry.{did_you_mean(name, self._obj_map)} "
-                f"Registered: {', '.join(sorted(self._obj_map)) or 'nothing yet'}."
-            )
+        check_known(name, sorted(self._obj_map), f"No '{name}' in the {self._name} registry")
         return self._obj_map[name]
 
     def names(self) -> list[str]:

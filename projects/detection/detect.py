@@ -16,6 +16,7 @@ from fpnas.data.decode import decode_image
 from fpnas.report.photo_grid import photo_grid, picture_file
 from fpnas_detection.draw import draw_detections
 from fpnas_detection.inference import detect, load_detector
+from fpnas_tasks.scripts import parser_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,9 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("weights", help="checkpoint of train.py")
     parser.add_argument("photos", nargs="+", help="image files")
     parser.add_argument(

@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fpnas.cli.flags import check_overrides
 from fpnas.cli.main import guarded
-from fpnas.config.flags import check_overrides
 from fpnas_detection.evaluate import evaluate
 from fpnas_detection.inference import load_detector
 from fpnas_detection.run import read_data
+from fpnas_tasks.scripts import add_weights_arguments, parser_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,11 +29,8 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("weights", help="checkpoint of train.py")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    parser = parser_of(__doc__)
+    add_weights_arguments(parser)
     return guarded(run, parser.parse_args(argv))
 
 

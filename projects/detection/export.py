@@ -5,53 +5,34 @@ python export.py --count 50 out/model_final.pth detector.onnx DATA.ROOT bccd
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-import torch
+from torch import Tensor
 
-from fpnas.cli.main import guarded
-from fpnas.config.checks import check_value
-from fpnas.config.flags import check_overrides
-from fpnas.data.square import square_input
-from fpnas.export import mobile
-from fpnas_detection.export import export_detector
-from fpnas_detection.inference import load_detector
+from fpnas_detection.data import DetectionSet
+from fpnas_detection.export import Comparison, export_detector
+from fpnas_detection.inference import TrainedDetector, load_detector
 from fpnas_detection.run import read_data
+from fpnas_tasks.scripts import export_main
 
 
-def run(args: argparse.Namespace) -> int:
-    """Export, and print how it compares."""
-    check_overrides(args.opts)
-    for flag, value in (("--count", args.count), ("--threads", args.threads)):
-        check_value(flag, value, value >= 1, "at least 1")
-    detector = load_detector(args.weights, args.opts)
-    cfg = detector.cfg
-    data = read_data(cfg, cfg.DETECTION.VAL_SPLIT, detector.classes)
-    rows = range(min(args.count, len(data)))
-    images = torch.stack([square_input(data.image(i), cfg.DATA.INPUT_SIZE) for i in rows])
-    found = export_detector(detector, args.output, images, args.threads)
-    print(
-        f"{args.output}: {found.detections} detections on {len(images)} images, boxes within "
-        f"{found.max_difference:.2g} px of PyTorch's; {found.onnx_ms:.1f} ms an image "
-        f"(PyTorch: {found.torch_ms:.1f} ms) with {args.threads} thread(s)"
+def _read_images(detector: TrainedDetector) -> DetectionSet:
+    return read_data(detector.cfg, detector.cfg.DETECTION.VAL_SPLIT, detector.classes)
+
+
+def _export(
+    detector: TrainedDetector, path: str, images: Tensor, threads: int
+) -> tuple[Comparison, str]:
+    found = export_detector(detector, path, images, threads)
+    return found, (
+        f"{found.detections} detections on {len(images)} images, boxes within "
+        f"{found.max_difference:.2g} px of PyTorch's"
     )
-    if found.accelerators:
-        print(f"on phones: {mobile.as_text(found.accelerators)}")
-    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("weights", help="checkpoint of train.py")
-    parser.add_argument("output", help="the ONNX file")
-    parser.add_argument("--count", type=int, default=50, help="images compared (default: 50)")
-    parser.add_argument("--threads", type=int, default=1, help="of both runtimes (default: 1)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
-    return guarded(run, parser.parse_args(argv))
+    return export_main(__doc__, load_detector, _read_images, _export, argv)
 
 
 if __name__ == "__main__":

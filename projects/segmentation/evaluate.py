@@ -10,14 +10,15 @@ import sys
 
 from torchvision.transforms.v2.functional import to_pil_image
 
+from fpnas.cli.flags import check_overrides
 from fpnas.cli.main import guarded
 from fpnas.config.checks import check_value
-from fpnas.config.flags import check_overrides
 from fpnas.report.photo_grid import photo_grid, picture_file
 from fpnas_segmentation.data import SegmentationSet, read_split
 from fpnas_segmentation.draw import overlay
 from fpnas_segmentation.evaluate import evaluate, predict
 from fpnas_segmentation.run import TrainedSegmenter, load_segmenter
+from fpnas_tasks.scripts import add_weights_arguments, parser_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,13 +48,10 @@ def _row(segmenter: TrainedSegmenter, data: SegmentationSet, index: int) -> list
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("weights", help="checkpoint of train.py")
+    parser = parser_of(__doc__)
     parser.add_argument("--picture", help="file for image, mask and prediction side by side")
     parser.add_argument("--count", type=int, default=4, help="images in it (default: 4)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    add_weights_arguments(parser)
     return guarded(run, parser.parse_args(argv))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fpnas.cli.main import guarded
 from fpnas_segmentation.box_masks import write_split
+from fpnas_tasks.scripts import parser_of
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,9 +24,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("voc", type=Path, help="folder in VOC's layout")
     parser.add_argument("output", type=Path, help="folder for images and masks")
     parser.add_argument(

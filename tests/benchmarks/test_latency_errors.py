@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec
+from fpnas.blocks import BlockShape, ConvSpec, HeadSpec
 from fpnas.errors import UserError
-from fpnas.latency import BlockShape, LatencyTable
+from fpnas.latency import LatencyTable
 from fpnas.spaces import BlockGroup, NetworkSpace
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"

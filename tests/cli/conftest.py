@@ -5,20 +5,20 @@ from __future__ import annotations
 import pytest
 from colours import CLASSES, PREPROCESSING, colour_net
 from safetensors.torch import save_file
+from zoo_cases import zoo
 
-from fpnas.model_zoo import Metric, ZooRecord, manifest
-from fpnas.model_zoo.cache import sha256_of
+from fpnas.model_zoo import Metric, ZooRecord
+from fpnas.utils.cache import sha256_of
+
+__all__ = ["zoo"]
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch):
+def published(tmp_path, zoo):
     """colour_net in a zoo of its own."""
-    folder = tmp_path / "package" / "entries"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(manifest, "_PACKAGE", folder.parent)
     net = colour_net()
     net.arch.save(tmp_path / "colours.yaml")
-    weights = folder / "colours.safetensors"
+    weights = zoo / "colours.safetensors"
     save_file(net.state_dict(), weights)
     record = ZooRecord(
         name="colours",
@@ -41,4 +41,4 @@ def published(tmp_path, monkeypatch):
         classes=CLASSES,
         source="made by hand",
     )
-    (folder / "colours.yaml").write_text(record.to_yaml(), encoding="utf-8")
+    (zoo / "colours.yaml").write_text(record.to_yaml(), encoding="utf-8")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file
+from zoo_cases import add_in_tree, hide_packages
 
 from fpnas.archs import get_arch
 from fpnas.cli import main
+from fpnas.cli.zoo import model_report, models_table
 from fpnas.modeling import SearchedNet
 
 
 @pytest.fixture(autouse=True)
-def empty_cache(tmp_path, monkeypatch):
+def no_downloads(tmp_path, monkeypatch):
+    """Neither a cached nor an installed file of weights, and no network."""
+    hide_packages(tmp_path / "hidden")
+    monkeypatch.syspath_prepend(tmp_path / "hidden")
     monkeypatch.setenv("FPNAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
@@ -68,12 +73,12 @@ def test_import(tmp_path, capsys):
     assert set(load_file(output)) == set(SearchedNet(get_arch("mnasnet_100")).state_dict())
 
 
-def test_table(tmp_path, capsys):
-    assert main(["zoo", "table"]) == 0
-    assert capsys.readouterr().out.startswith("# Model zoo")
-    figure = tmp_path / "figure.svg"
-    assert main(["zoo", "table", "--paper", "--figure", str(figure)]) == 0
-    assert "EfficientNet-B2" in capsys.readouterr().out
-    assert figure.read_text(encoding="utf-8").startswith("<svg")
-    assert main(["zoo", "table", "--figure", str(figure / "below.svg")]) == 2
-    assert f"Cannot write '{figure / 'below.svg'}': Not a directory." in capsys.readouterr().err
+def test_list_and_report_show_record_and_layers(zoo):
+    add_in_tree(zoo)
+    table = models_table(["tiny_pets", "fbnetv2_f1"])
+    assert "56.23" in table
+    assert "90.0" in table.splitlines()[2]
+    report = model_report("tiny_pets")
+    for word in ("three pets", "90 on ten photos (python benchmarks/none.py)", "stage2.0", "MIT"):
+        assert word in report
+    assert model_report("fbnetv2_f1").startswith("fbnetv2_f1: 128 px")

@@ -13,7 +13,7 @@ from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import Attention, ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
 from fpnas.contrib.timm import from_timm, to_timm
 from fpnas.errors import ConfigError
-from fpnas.model_zoo.importing.timm_weights import from_timm_state
+from fpnas.model_zoo.layouts import from_timm_state
 from fpnas.spaces import get_space
 
 ROUNDED, HEAD = Attention(), HeadSpec(64, 10, "relu")

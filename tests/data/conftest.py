@@ -11,7 +11,7 @@ from PIL import Image
 
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import TensorImages
-from fpnas.data.seeding import generator_for
+from fpnas.utils.rng import generator_for
 
 MakeFolder = Callable[..., Path]
 

@@ -9,7 +9,7 @@ import torch
 
 from fpnas.config import CfgNode
 from fpnas.data import build_dataset
-from fpnas.data.idx import read_idx
+from fpnas.data.fashion_mnist import read_idx
 from fpnas.errors import DataError
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
 import pickle
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +19,9 @@ from torch import Tensor
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import TensorImages, TestLoader, TrainLoader, build_dataset, preprocessing
 from fpnas.data.augment import Augmentation, image_transform
-from fpnas.data.seeding import generator_for
-from fpnas.data.streaming import SampleSource
+from fpnas.data.streaming import SampleSource, prefetch
 from fpnas.errors import ConfigError, DataError
+from fpnas.utils.rng import generator_for
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -276,3 +279,42 @@ def test_samples_can_be_sent_to_spawned_workers(images, two_classes: CfgNode) ->
     copy = pickle.loads(pickle.dumps(source))
     keys = [(0, 3), (2, 5)]
     assert torch.equal(copy.__getitems__(keys).images, source.__getitems__(keys).images)
+
+
+def prefetch_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_same_items_in_order(depth: int) -> None:
+    assert list(prefetch(iter(range(50)), depth)) == list(range(50))
+    assert not prefetch_threads()
+
+
+def test_error_arrives_after_the_items_before_it() -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise KeyError("third")
+
+    received = []
+    with pytest.raises(KeyError, match="third"):
+        for item in prefetch(items()):
+            received.append(item)
+    assert received == [1, 2]
+    assert not prefetch_threads()
+
+
+def test_closing_ends_the_thread_of_an_endless_iterator() -> None:
+    endless = prefetch(itertools.count(), depth=2)
+    assert [next(endless) for _ in range(3)] == [0, 1, 2]
+    assert len(prefetch_threads()) == 1
+    endless.close()
+    assert not prefetch_threads()
+
+
+def test_forgetting_the_iterator_ends_the_thread() -> None:
+    endless = prefetch(itertools.count(), depth=2)
+    next(endless)
+    del endless
+    gc.collect()
+    assert not prefetch_threads()

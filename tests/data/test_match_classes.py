@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fpnas.data import TensorImages, match_classes
-from fpnas.data.synsets import synset_index
+from fpnas.data.match_classes import synset_index
 from fpnas.errors import DataError
 from fpnas.model_zoo.record import imagenet_classes
 

@@ -1,3 +1,5 @@
+"""Whole images as squares."""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +10,7 @@ from torchvision.transforms import v2
 
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import Preprocessing, preprocessing
-from fpnas.data.preprocessing import set_preprocessing
+from fpnas.data.preprocessing import set_preprocessing, square_input
 from fpnas.errors import DataError
 
 
@@ -62,11 +64,30 @@ def test_dict_round_trip_through_json() -> None:
 def test_dict_with_wrong_keys(plain: Preprocessing) -> None:
     values = plain.to_dict()
     del values["mean"]
-    with pytest.raises(DataError, match="needs the keys crop_ratio, input_size, interpolation, me"):
+    with pytest.raises(DataError, match=r"missing key\(s\) mean; found input_size, crop_ratio, in"):
         Preprocessing.from_dict(values)
+
+
+def test_dict_with_wrong_values(plain: Preprocessing) -> None:
+    with pytest.raises(DataError, match=r"preprocessing: 'mean' must have 3 items, found 1"):
+        Preprocessing.from_dict(plain.to_dict() | {"mean": [0.5]})
+    with pytest.raises(DataError, match=r"'std'\[1\] must be of type float, found 'x'"):
+        Preprocessing.from_dict(plain.to_dict() | {"std": [1, "x", 1]})
+    with pytest.raises(DataError, match=r"Did you mean 'crop_ratio'"):
+        Preprocessing.from_dict(plain.to_dict() | {"crop_ration": 1})
 
 
 def test_a_config_can_be_given_a_preprocessing(plain: Preprocessing) -> None:
     cfg = get_cfg()
     set_preprocessing(cfg, plain)
     assert preprocessing(cfg) == plain
+
+
+def test_the_whole_image_becomes_a_square() -> None:
+    image = torch.zeros(3, 20, 60, dtype=torch.uint8)
+    image[0, :, 30:] = 255
+    found = square_input(image, 32)
+    assert found.shape == (3, 32, 32)
+    assert found.dtype == torch.float32
+    assert found[0, :, :14].max() == 0 and found[0, :, 18:].min() == 1
+    assert (found[1:] == 0).all()

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from fpnas.config import get_cfg
-from fpnas.engine import check_setup, default_setup
+from fpnas.engine import BestCheckpointHook, build_hooks, check_setup, default_setup
 from fpnas.errors import ConfigError
+from fpnas.utils.checkpoint import Checkpointer
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +69,22 @@ def test_unusable_output_dir_and_seed(tmp_path):
         check_setup(cfg)
     check_setup(config(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_hooks_of_all_kinds_of_runs_in_their_order(tmp_path):
+    """Checkpoints name the states of hooks by their classes."""
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    checkpointer = Checkpointer(model, tmp_path)
+    best = BestCheckpointHook(checkpointer, "test_top1")
+
+    def names(**parts: object) -> list[str]:
+        hooks = build_hooks(config(tmp_path), optimizer, checkpointer, 4, 12, **parts)
+        return [type(hook).__name__.removesuffix("Hook") for hook in hooks]
+
+    start, end = ["IterationTimer", "LRScheduler"], ["Checkpoint", "Interrupt"]
+    writers = ["PeriodicWriter", "PeriodicWriter"]
+    training = names(evaluate=dict, best=best)
+    assert training == [*start, "Eval", "BestCheckpoint", *writers, *end]
+    assert names(evaluate=dict, every_step=True) == [*start, "Eval", *writers, *end]
+    assert names(shown=None) == [*start, "PeriodicWriter", *end]

@@ -17,7 +17,7 @@ from fpnas.engine import HookBase, Interrupted, InterruptHook, launch
 from fpnas.engine.launch import _wait
 from fpnas.errors import ConfigError, DataError, UserError
 from fpnas.utils import comm
-from fpnas.utils.env import seed_all_rng
+from fpnas.utils.rng import seed_all_rng
 
 
 def check_communication() -> None:

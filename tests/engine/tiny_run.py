@@ -29,8 +29,8 @@ from fpnas.engine import (
 )
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer
-from fpnas.utils.env import seed_all_rng
 from fpnas.utils.events import JSONWriter
+from fpnas.utils.rng import seed_all_rng
 
 MAX_ITER = 24
 CHECKPOINT_PERIOD = 8

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, SkipSpec
+from fpnas.blocks import BlockShape, ConvSpec, HeadSpec, MBConvSpec, SkipSpec
 from fpnas.errors import UserError
-from fpnas.latency import BlockShape, LatencyTable, OnnxTimer, block_timer
+from fpnas.latency import LatencyTable, OnnxTimer, block_timer
 
 
 def test_onnx_runtime_measures_blocks_and_networks():

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, SkipSpec
+from fpnas.blocks import BlockShape, ConvSpec, HeadSpec, MBConvSpec, SkipSpec
 from fpnas.errors import UserError
-from fpnas.latency import BlockShape, LatencyTable, SpaceLatency
+from fpnas.latency import LatencyTable
 from fpnas.spaces import BlockGroup, NetworkSpace, get_space
 
 OVERHEAD = 0.5
@@ -205,7 +205,7 @@ def test_an_interrupted_measurement_is_continued(tmp_path):
 def test_two_runs_add_to_one_file(space, tmp_path):
     path = tmp_path / "table.json"
     first, second = (LatencyTable(path, timer=FakeTimer()) for _ in range(2))
-    shapes = SpaceLatency(space, first).block_shapes()
+    shapes = first.cost(space).shapes()
     first.measure_blocks(shapes[:2])
     second.measure_blocks(shapes[2:])
     assert len(LatencyTable(path, timer=FakeTimer())) == len({str(shape) for shape in shapes})

@@ -10,14 +10,12 @@ from zoo_cases import lite_state, tiny_arch, tiny_net
 
 from fpnas.archs import get_arch
 from fpnas.errors import CheckpointError, UserError
+from fpnas.model_zoo import layouts
 from fpnas.model_zoo.importing import (
     IMPORTERS,
-    efficientnet_lite,
     import_to_file,
     import_weights,
-    mobile_vision,
 )
-from fpnas.model_zoo.importing.mapping import own_weights
 from fpnas.modeling import SearchedNet
 from fpnas.utils.checkpoint import load_weights
 
@@ -42,10 +40,12 @@ def digest(names) -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
 
 
-def foreign_names(module, importer, arch_name, monkeypatch) -> list[str]:
+def foreign_names(importer, arch_name, monkeypatch) -> list[str]:
     """The names that the importer asks for, in place of the weights."""
     monkeypatch.setattr(
-        module, "rename", lambda state, name, arch: [name(own) for own in own_weights(arch)]
+        layouts,
+        "rename",
+        lambda state, name, arch: [name(own) for own in layouts.own_weights(arch)],
     )
     return importer({}, get_arch(arch_name))
 
@@ -53,16 +53,14 @@ def foreign_names(module, importer, arch_name, monkeypatch) -> list[str]:
 # Digests of the names in the published files, and their number.
 @pytest.mark.parametrize(("arch", "count", "names"), LITE_NAMES)
 def test_names_of_the_published_lite_files(arch, count, names, monkeypatch):
-    found = foreign_names(
-        efficientnet_lite, efficientnet_lite.from_efficientnet_lite, arch, monkeypatch
-    )
+    found = foreign_names(layouts.from_efficientnet_lite, arch, monkeypatch)
     assert (len(found), digest(found)) == (count, names)
 
 
 # The same of networks built by mobile-vision, which alone has a bias in the stem.
 @pytest.mark.parametrize(("arch", "count", "names"), MOBILE_VISION_NAMES)
 def test_names_of_mobile_visions_networks(arch, count, names, monkeypatch):
-    found = foreign_names(mobile_vision, mobile_vision.from_mobile_vision, arch, monkeypatch)
+    found = foreign_names(layouts.from_mobile_vision, arch, monkeypatch)
     found.append("backbone.stages.xif0_0.conv.bias")
     assert (len(found), digest(found)) == (count, names)
 
@@ -79,16 +77,14 @@ def test_bias_in_front_of_batchnorm_moves_into_its_mean(monkeypatch):
     net = SearchedNet(get_arch("fbnetv2_f1")).eval()
     own = net.state_dict()
     with monkeypatch.context() as patched:
-        theirs = foreign_names(
-            mobile_vision, mobile_vision.from_mobile_vision, "fbnetv2_f1", patched
-        )
+        theirs = foreign_names(layouts.from_mobile_vision, "fbnetv2_f1", patched)
     bias = torch.linspace(-1, 1, 8)
     foreign = dict(zip(theirs, own.values(), strict=True))
     foreign["backbone.stages.xif0_0.conv.bias"] = bias
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = net.stem.act(net.stem.bn(net.stem.conv(image) + bias[:, None, None]))
-        net.load_state_dict(mobile_vision.from_mobile_vision(foreign, net.arch))
+        net.load_state_dict(layouts.from_mobile_vision(foreign, net.arch))
         torch.testing.assert_close(net.stem(image), expected)
 
 

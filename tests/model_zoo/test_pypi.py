@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from zoo_cases import PACKAGE, PACKAGED_FILE, install, make_wheel
 
-import fpnas.model_zoo  # noqa: F401  registers the handler
 from fpnas.errors import UserError
 from fpnas.model_zoo import pypi
 from fpnas.utils.file_io import local_path, path_manager

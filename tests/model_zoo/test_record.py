@@ -10,9 +10,8 @@ from zoo_cases import add_in_tree
 
 from fpnas import model_zoo
 from fpnas.errors import ConfigError, UserError
-from fpnas.model_zoo import Metric, SearchCost, ZooRecord
+from fpnas.model_zoo import Metric, SearchCost, ZooRecord, get_record
 from fpnas.model_zoo.manifest import record_names
-from fpnas.model_zoo.names import get_record
 from fpnas.model_zoo.record import check_name, imagenet_classes, is_plain_path
 
 

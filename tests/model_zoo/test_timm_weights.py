@@ -13,7 +13,7 @@ from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import HeadSpec, MBConvSpec, SkipSpec
 from fpnas.contrib.timm import to_timm
 from fpnas.errors import CheckpointError
-from fpnas.model_zoo.importing.timm_weights import from_timm_state
+from fpnas.model_zoo.layouts import from_timm_state
 from fpnas.modeling import SearchedNet
 
 # One network of each family, under our name and timm's. Numbers of the others: test_named.py.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +14,11 @@ from torch import Tensor, nn
 from fpnas.blocks import ConvSpec, HeadSpec
 from fpnas.errors import ConfigError, UserError
 from fpnas.modeling import SuperNet
-from fpnas.modeling.masked_supernet import AllChoicesSuperNet, MaskedSuperNet, uniform_weights
+from fpnas.modeling.masked_supernet import MaskedSuperNet, uniform_weights
 from fpnas.solver import SharedSGD
 from fpnas.spaces import BlockGroup, NetworkSpace, get_space
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -181,9 +186,22 @@ def test_copies_and_conversions_stay_whole() -> None:
     torch.testing.assert_close(net(images(2, 8), choices), before, **CLOSE)
 
 
+@pytest.fixture
+def all_choices(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[SuperNet]]:
+    """The peer of the speed benchmark, imported as it is when that runs."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from speed_lib.all_choices import AllChoicesSuperNet
+
+    yield AllChoicesSuperNet
+    for name in [n for n in sys.modules if n.partition(".")[0] == "speed_lib"]:
+        del sys.modules[name]
+
+
 @pytest.mark.parametrize("space", [TINY, ALWAYS], ids=["tiny", "always"])
-def test_all_choices_with_one_hot_weights_is_the_widest_plain_network(space: NetworkSpace) -> None:
-    net = AllChoicesSuperNet(space, num_classes=3)
+def test_all_choices_with_one_hot_weights_is_the_widest_plain_network(
+    space: NetworkSpace, all_choices: type[SuperNet]
+) -> None:
+    net = all_choices(space, num_classes=3)
     randomise(net)
     for choices in drawn(space, 4):
         for columns in net.space.group_columns:  # channels at their largest: no masks
@@ -193,8 +211,8 @@ def test_all_choices_with_one_hot_weights_is_the_widest_plain_network(space: Net
         torch.testing.assert_close(logits, expected, **CLOSE)
 
 
-def test_all_choices_learn_by_shared_sgd() -> None:
-    net = AllChoicesSuperNet(TINY)
+def test_all_choices_learn_by_shared_sgd(all_choices: type[SuperNet]) -> None:
+    net = all_choices(TINY)
     weights = uniform_weights(net.space)
     before = {name: weight.detach().clone() for name, weight in net.store.named_weights()}
     optimizer = SharedSGD(net.store, lr=0.1)

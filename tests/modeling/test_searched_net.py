@@ -1,3 +1,5 @@
+"""A fresh network starts near the loss of a guess, whatever the number of classes."""
+
 from __future__ import annotations
 
 import math
@@ -6,6 +8,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import StochasticDepth
 
@@ -13,7 +16,8 @@ from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
 from fpnas.export.fold import fold_bn
 from fpnas.modeling import SearchedNet
-from fpnas.modeling.init import init_weights
+from fpnas.modeling.searched_net import init_weights
+from fpnas.spaces import get_space
 
 
 def small_arch(**changes) -> Architecture:
@@ -204,3 +208,15 @@ def test_batch_norm_behind_same_padding_is_folded() -> None:
     for size in (32, 33):
         x = torch.randn(2, 3, size, 35)
         torch.testing.assert_close(folded(x), net(x))
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+def test_first_loss_is_that_of_a_guess(num_classes: int) -> None:
+    torch.manual_seed(0)
+    space = get_space("FBNetV2-F").at(64, num_classes)
+    network = SearchedNet(space.architecture(space.sample(1)[0])).train()
+    with torch.no_grad():
+        logits = network(torch.randn(16, 3, 64, 64))
+    loss = F.cross_entropy(logits, torch.arange(16) % num_classes)
+    assert float(loss) == pytest.approx(math.log(num_classes), rel=0.1, abs=0.1)
+    assert logits.std() > 0.01

@@ -15,7 +15,7 @@ from detection_cases import config, needs_coco, small_arch
 from PIL import Image
 from torch import Tensor
 
-from fpnas.data.square import square_input
+from fpnas.data.preprocessing import square_input
 from fpnas.errors import CheckpointError, ConfigError, UserError
 from fpnas.modeling import SearchedNet
 from fpnas.utils.checkpoint import read_checkpoint

@@ -16,6 +16,7 @@ import fpnas_detection.run
 import fpnas_segmentation.run
 from fpnas.config import CfgNode
 from fpnas.errors import ConfigError, ResumeError
+from fpnas.training import fit
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_segmentation.config import get_segmentation_cfg
 
@@ -74,7 +75,7 @@ def test_a_killed_run_is_the_one_that_is_resumed(case: Case, tmp_path: Path, mon
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(module, "BestCheckpointHook", die)  # it has the folder by then
+        patch.setattr(fit, "BestCheckpointHook", die)  # it has the folder by then
         module.run_training(second)
     with pytest.raises(ResumeError, match=r"SOLVER\.LR: 0\.002 then"):
         module.run_training(cfg, resume=True)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fpnas.blocks import BlockShape
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import BudgetError, UserError
-from fpnas.latency import BlockShape
 from fpnas.search import budget
 from fpnas.search.budget import build_cost, check_target
 from fpnas.spaces import get_space

@@ -28,7 +28,7 @@ TARGET = 28_000  # uniformly drawn architectures cost 36,000 on average
 
 
 def make_searcher(beta: float = 1.0, target: float = TARGET, seed: int = 0) -> RelaxedSearcher:
-    return RelaxedSearcher(SPACE, SPACE.flops, target, beta=beta, lr=0.05, seed=seed)
+    return RelaxedSearcher(SPACE, SPACE.cost_table("flops"), target, beta=beta, lr=0.05, seed=seed)
 
 
 def make_trainer(
@@ -249,15 +249,15 @@ def test_whole_run_from_a_config_and_its_resumption(
     load_weights(supernet, whole / "model_final.pth")
     assert supernet(torch.zeros(2, 3, SIDE, SIDE), result.choices).shape == (2, 3)
 
-    build_hooks = search_run._build_hooks
+    build_hooks = search_run.build_hooks
 
-    def with_interrupt(*args: object) -> list[HookBase | None]:
-        hooks = build_hooks(*args)
+    def with_interrupt(*args: object, **parts: object) -> list[HookBase]:
+        hooks = build_hooks(*args, **parts)
         save = next(hook.save for hook in hooks if hasattr(hook, "save"))
         return [*hooks, _InterruptAfter(3, save)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_run, "_build_hooks", with_interrupt)
+        patch.setattr(search_run, "build_hooks", with_interrupt)
         with pytest.raises(Interrupted):
             search_run.run_search(make_cfg(halved))
     [resumed] = search_run.run_search(make_cfg(halved), resume=True)

@@ -150,15 +150,15 @@ def test_interrupted_mid_epoch_and_resumed_ends_with_the_same_bits(
     finished: tuple[Path, SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = make_cfg(tmp_path, SEARCH__ESTIMATOR="paper")
-    build_hooks = search_run._build_hooks
+    build_hooks = search_run.build_hooks
 
-    def with_interrupt(*args: Any) -> list[HookBase | None]:
-        hooks = build_hooks(*args)
+    def with_interrupt(*args: Any, **parts: Any) -> list[HookBase]:
+        hooks = build_hooks(*args, **parts)
         save = next(hook.save for hook in hooks if hasattr(hook, "save"))
         return [*hooks, _InterruptAfter(5, save)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(search_run, "_build_hooks", with_interrupt)
+        patch.setattr(search_run, "build_hooks", with_interrupt)
         with pytest.raises(Interrupted):
             search_run.run_search(cfg)
     [resumed] = search_run.run_search(cfg, resume=True)

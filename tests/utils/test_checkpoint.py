@@ -20,11 +20,11 @@ from fpnas.errors import CheckpointError
 from fpnas.utils.checkpoint import (
     Checkpointer,
     DamagedCheckpointError,
-    atomic_write,
     load_weights,
     periodic_name,
     read_checkpoint,
 )
+from fpnas.utils.file_io import atomic_write
 
 
 def network(width: int = 4, bias: bool = True) -> nn.Sequential:

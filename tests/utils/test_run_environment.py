@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fpnas.utils import comm
-from fpnas.utils.env import environment_info, rng_state, seed_all_rng, set_rng_state
+from fpnas.utils.env import environment_info
 from fpnas.utils.logger import PROGRESS_RECORD, setup_logger
+from fpnas.utils.rng import rng_state, seed_all_rng, set_rng_state
 
 
 def draw() -> list[float]:

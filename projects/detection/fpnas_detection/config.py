@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from fpnas.config import CfgNode, find_config, get_cfg
-from fpnas.config.backbone_tasks import check_unread
+from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_value
-from fpnas.config.flags import check_overrides
-from fpnas.export.rewrites import expand_rewrites
-from fpnas.solver import check_solver_config
+from fpnas_tasks.config import check_task, checked_from_args, task_cfg
 
 ARCHS = ("retinanet", "fasterrcnn", "ssdlite")
 DATASETS = ("voc", "coco")
@@ -18,17 +15,9 @@ DATASETS = ("voc", "coco")
 def get_detection_cfg() -> CfgNode:
     """A copy of the default config, for ``merge_from_file`` and ``merge_from_list`` to change.
 
-    The keys in :data:`fpnas.config.backbone_tasks.READ_KEYS` mean what they mean in fpnas:
-    DATA.ROOT is the folder of the data, DATA.INPUT_SIZE the side of the square image that the
-    detector sees, MODEL is the backbone. The other keys of fpnas must keep their defaults.
+    See :func:`fpnas_tasks.config.task_cfg` for the keys of fpnas.
     """
-    cfg = get_cfg()
-    cfg.MODEL.OUT_FEATURES = ("auto",)
-    cfg.DATA.INPUT_SIZE = 320
-    cfg.SOLVER.BATCH_SIZE = 8
-    cfg.DETECTION = _detection_keys()
-    cfg.set_new_allowed(False)
-    return cfg
+    return task_cfg("DETECTION", _detection_keys(), input_size=320)
 
 
 def _detection_keys() -> CfgNode:
@@ -58,48 +47,28 @@ def _detection_keys() -> CfgNode:
     # Names of the splits: a file of ImageSets/Main (voc) or a folder of images (coco: "train2017").
     keys.TRAIN_SPLIT = "train"
     keys.VAL_SPLIT = "val"
-
-    # Augmentation, beside DATA.AUGMENT.HFLIP: probability of an upside-down image,
-    keys.VFLIP = 0.0
-    # zoom, a factor on the size of the objects, uniform in this interval,
-    keys.ZOOM = (0.7, 1.4)
-    # probability of each change of brightness, contrast, saturation, hue and order of channels.
-    keys.PHOTOMETRIC = 0.5
     return keys
 
 
 def check_config(cfg: CfgNode) -> None:
     """Raise ConfigError, which names the key, for the first value that cannot be used."""
-    check_solver_config(cfg)
+    check_task(cfg, "DETECTION", "a detector")
     keys = cfg.DETECTION
     check_name("DETECTION.ARCH", keys.ARCH, ARCHS)
     check_name("DETECTION.DATASET", keys.DATASET, DATASETS)
-    side = cfg.DATA.INPUT_SIZE
-    check_value("DATA.INPUT_SIZE", side, side >= 32, "at least 32")
     fits = keys.FPN_CHANNELS > 0 and keys.FPN_CHANNELS % 16 == 0
     check_value("DETECTION.FPN_CHANNELS", keys.FPN_CHANNELS, fits, "a multiple of 16")
-    for key in ("SCORE_THRESHOLD", "NMS_THRESHOLD", "VFLIP", "PHOTOMETRIC"):
+    for key in ("SCORE_THRESHOLD", "NMS_THRESHOLD"):
         check_value(f"DETECTION.{key}", keys[key], 0 <= keys[key] <= 1, "0 to 1")
     for key in ("MAX_DETECTIONS", "BOX_HEAD_CHANNELS"):
         check_value(f"DETECTION.{key}", keys[key], keys[key] >= 1, "at least 1")
-    zoom_works = len(keys.ZOOM) == 2 and 0 < keys.ZOOM[0] <= keys.ZOOM[1]
-    check_value("DETECTION.ZOOM", keys.ZOOM, zoom_works, "(smallest, largest), both above 0")
     if keys.TORCHVISION_BACKBONE:
         for name, default in get_detection_cfg().MODEL.items():
             value = cfg.MODEL[name]
             valid = f"{default!r} with DETECTION.TORCHVISION_BACKBONE, which replaces MODEL"
             check_value(f"MODEL.{name}", value, value == default, valid)
-    expand_rewrites(cfg.EXPORT.REWRITES)
-    check_unread(cfg, "a detector")
 
 
 def config_from_args(args: argparse.Namespace) -> CfgNode:
     """Defaults, ``--config-file`` and KEY VALUE overrides, checked and frozen."""
-    check_overrides(args.opts)
-    cfg = get_detection_cfg()
-    if args.config_file:
-        cfg.merge_from_file(find_config(args.config_file))
-    cfg.merge_from_list(args.opts)
-    check_config(cfg)
-    cfg.freeze()
-    return cfg
+    return checked_from_args(args, get_detection_cfg(), check_config)

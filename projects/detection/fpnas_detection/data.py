@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fpnas.data import Fingerprint, SplitPrint
 from fpnas.data.decode import decode_image, file_size
-from fpnas.data.fingerprint import below
+from fpnas.data.fingerprint import names_below
 
 # As torchvision's detectors want it: boxes float32 [n, 4] (x1, y1, x2, y2), px, and labels int64
 # [n] from 1; 0 is the background.
@@ -99,11 +99,9 @@ def fingerprint(root: str, **splits: DetectionSet) -> Fingerprint:
 
 
 def _split_print(root: str, data: DetectionSet) -> SplitPrint:
-    lines = (
-        (below(root, record.file), f"{_annotation_hash(record)} {file_size(record.file)}")
-        for record in data.records
-    )
-    return SplitPrint.of(len(data), lines)
+    names = names_below(root, (record.file for record in data.records))
+    traits = (f"{_annotation_hash(record)} {file_size(record.file)}" for record in data.records)
+    return SplitPrint.of(len(data), zip(names, traits, strict=True))
 
 
 def _annotation_hash(record: Record) -> str:

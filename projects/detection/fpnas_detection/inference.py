@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fpnas.config import CfgNode
-from fpnas.data.square import square_input
+from fpnas.data.preprocessing import square_input
 from fpnas.errors import CheckpointError
-from fpnas.utils import comm
-from fpnas.utils.checkpoint import load_weights, read_checkpoint
+from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_detection.config import check_config, get_detection_cfg
 from fpnas_detection.models import build_detector
+from fpnas_tasks.training import stored_cfg, trained
 
 # boxes float32 [n, 4] (x1, y1, x2, y2) px, labels int64 [n] from 1, scores float32 [n] descending.
 Detections = dict[str, Tensor]
@@ -43,16 +43,9 @@ def load_detector(path: str | Path, overrides: list[str] | None = None) -> Train
     contents = read_checkpoint(path)
     if "detection_classes" not in contents:
         raise CheckpointError(f"'{path}' is no checkpoint of a detector: it names no classes.")
-    cfg = get_detection_cfg()
-    cfg.merge_from_other_cfg(CfgNode.load_cfg(contents["config"]))
-    cfg.MODEL.WEIGHTS = ""  # the checkpoint has them, and the file may be gone by now
-    cfg.merge_from_list(overrides or [])
-    check_config(cfg)
-    cfg.freeze()
+    cfg = stored_cfg(contents, get_detection_cfg(), check_config, overrides)
     classes = tuple(contents["detection_classes"])
-    model = build_detector(cfg, len(classes))
-    load_weights(model, path)
-    return TrainedDetector(model.to(comm.get_device()).eval(), cfg, classes)
+    return TrainedDetector(trained(build_detector(cfg, len(classes)), path), cfg, classes)
 
 
 def detect(model: nn.Module, images: list[Tensor], side: int) -> list[Detections]:

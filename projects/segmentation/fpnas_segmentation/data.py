@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from fpnas.config import CfgNode
 from fpnas.data import Fingerprint, SplitPrint
 from fpnas.data.decode import IMAGE_SUFFIXES, decode_image, file_size
-from fpnas.data.fingerprint import below
+from fpnas.data.fingerprint import names_below
 from fpnas.errors import DataError
 
 IGNORED = 255  # in a mask: neither trained on nor counted
@@ -91,15 +91,18 @@ def fingerprint(cfg: CfgNode, **splits: SegmentationSet) -> Fingerprint:
 
 
 def _split_print(root: str, data: SegmentationSet) -> SplitPrint:
-    lines = (
-        (below(root, image), f"{_file_hash(mask)} {file_size(image)}")
+    traits = (
+        f"{_file_hash(mask)} {file_size(image)}"
         for image, mask in zip(data.images, data.masks, strict=True)
     )
-    return SplitPrint.of(len(data), lines)
+    return SplitPrint.of(len(data), zip(names_below(root, data.images), traits, strict=True))
 
 
 def _file_hash(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise DataError(f"'{file}' is no readable mask: {error}.") from None
 
 
 class AugmentedSet:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fpnas.data.square import square_input
+from fpnas.data.preprocessing import square_input
 from fpnas.training.accuracy import evaluating
 from fpnas_segmentation.data import IGNORED, SegmentationSet
 

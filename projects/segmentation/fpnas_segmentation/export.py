@@ -17,7 +17,7 @@ from fpnas.errors import UserError
 from fpnas.export import Tolerance, compare, onnx
 from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
-from fpnas.utils.output_file import output_file
+from fpnas.utils.file_io import output_file
 from fpnas.utils.timing import torch_threads
 from fpnas_segmentation.run import TrainedSegmenter
 

@@ -1,0 +1,228 @@
+"""What networks of a space cost, looked up for whole batches of choices."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from fpnas.blocks import BlockShape, BlockSpec, output_size
+from fpnas.errors import UserError
+
+if TYPE_CHECKING:
+    from fpnas.spaces.network import BlockGroup, NetworkSpace
+
+
+class _Blocks(dict[int, BlockSpec]):
+    """Block ``number`` of a group for each of its combinations, made when it is asked for."""
+
+    def __init__(self, group: BlockGroup, number: int) -> None:
+        super().__init__()
+        self.group = group
+        self.number = number
+
+    def __missing__(self, combination: int) -> BlockSpec:
+        choice = self.group.combination(combination)
+        self[combination] = block = self.group.spec(choice, self.number)
+        return block
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A stretch of the table: the stem, the first block of a group, its other blocks, or the head.
+
+    Attributes:
+        start: of its cells in the table, which are ``[entering channels, combinations]``.
+        in_channels: channels that may enter it; None: those that leave it, one row for all.
+        in_size: rows (= columns) that enter it, px.
+        num_combinations: of its group's choices.
+        blocks: the block of each combination.
+        count: how often it stands there.
+    """
+
+    start: int
+    in_channels: Sequence[int] | None
+    in_size: int
+    num_combinations: int
+    blocks: Mapping[int, BlockSpec]
+    count: int = 1
+
+    @property
+    def end(self) -> int:
+        rows = 1 if self.in_channels is None else len(self.in_channels)
+        return self.start + rows * self.num_combinations
+
+    def shape(self, cell: int) -> BlockShape:
+        """The block that a cell of the table is about."""
+        entry, combination = divmod(cell - self.start, self.num_combinations)
+        block = self.blocks[combination]
+        channels = block.channels if self.in_channels is None else self.in_channels[entry]
+        return BlockShape(block, channels, self.in_size)
+
+
+class CostTable(ABC):
+    """``cost(choices[K, V]) -> Tensor[K]`` where a network costs the sum of its blocks.
+
+    Block groups depend on each other only through the channels between them, so that one table of
+    (channels that enter a group, its choices) for each of them has the costs of all networks. A
+    cell is filled when it is first needed.
+
+    A cost derives from this class and implements :meth:`prices`.
+    """
+
+    dtype: ClassVar[torch.dtype] = torch.int64
+
+    def __init__(self, space: NetworkSpace) -> None:
+        self.space = space
+        self._parts, self._strides = _layout(space)
+        self._starts = torch.tensor([part.start for part in self._parts])
+        num_cells = self._parts[-1].end
+        self._costs = torch.zeros(num_cells, dtype=self.dtype)
+        self._known = torch.zeros(num_cells, dtype=torch.bool)
+
+    @abstractmethod
+    def prices(self, shapes: Sequence[BlockShape]) -> Sequence[float]:
+        """What each of these blocks costs."""
+
+    @property
+    def constant(self) -> float:
+        """What every network costs beside its blocks."""
+        return 0
+
+    def __call__(self, choices: Tensor) -> Tensor:
+        """Costs of ``choices[K, V]``. Raises UserError on choices that are not of the space."""
+        self.space.check(choices)
+        if choices.dim() != 2:
+            raise UserError(
+                f"Costs in space '{self.space.name}' are those of K architectures, choices of "
+                f"shape (K, {len(self.space.variables)}); found {tuple(choices.shape)}."
+            )
+        # In float64, in which these products are exact, since BLAS has no integers.
+        cells = (choices.cpu().double() @ self._strides).long() + self._starts
+        if not self._known[cells].all():
+            self._fill(cells.unbind(1))
+        return self._costs[cells].sum(1) + self.constant
+
+    def shapes(self) -> list[BlockShape]:
+        """Every distinct block of the space at its input size, in order of execution."""
+        shapes = (part.shape(cell) for part in self._parts for cell in range(part.start, part.end))
+        return list(dict.fromkeys(shapes))
+
+    def range(self) -> tuple[float, float]:
+        """Exact smallest and largest cost of the space, by a pass over the groups.
+
+        It keeps the best sum for each number of channels between two of them.
+        """
+        stem, *groups, head = self._grids
+        lowest = highest = stem.flatten()
+        for group, grid in zip(self.space.block_groups, groups, strict=True):
+            # [entering channels, leaving channels, other choices]
+            costs = grid.movedim(1 + group.channel_position, 1).flatten(1)
+            costs = costs.unflatten(1, (len(group.variables["channels"]), -1))
+            lowest = (lowest[:, None] + costs.amin(2)).amin(0)
+            highest = (highest[:, None] + costs.amax(2)).amax(0)
+        lowest, highest = ((sums + head.flatten()) + self.constant for sums in (lowest, highest))
+        return lowest.min().item(), highest.max().item()
+
+    def expected(self, probabilities: Sequence[Tensor]) -> Tensor:
+        """E[cost] when every search variable is drawn by itself; exact and differentiable.
+
+        Args:
+            probabilities: [values] for each of the V variables.
+
+        Returns:
+            A float64 scalar.
+        """
+        stem, *groups, head = self._grids
+        total = stem.double().sum() + self.constant
+        entering = torch.ones(1, dtype=torch.float64)
+        places = zip(self.space.block_groups, self.space.group_columns, groups, strict=True)
+        for group, columns, grid in places:
+            own = [probabilities[column].double() for column in columns]
+            mean = grid.double()
+            for values in reversed(own):
+                mean = mean @ values
+            total = total + entering @ mean
+            entering = own[group.channel_position]
+        return total + entering @ head.double().flatten()
+
+    @cached_property
+    def _grids(self) -> list[Tensor]:
+        """Costs of stem, groups and head: [entering channels, values of a variable, of ...]."""
+        self._fill([torch.arange(part.start, part.end) for part in self._parts])
+        grids: list[Tensor] = []
+        for part in self._parts:
+            costs = self._costs[part.start : part.end].view(-1, part.num_combinations)
+            if part.in_channels is None:  # more blocks of the same group
+                grids[-1] = grids[-1] + costs
+            else:
+                grids.append(costs)
+        sizes = [[variable.cardinality for variable in g.variables] for g in self.space.groups]
+        shapes = [[1], *sizes, [1]]
+        return [grid.unflatten(1, shape) for grid, shape in zip(grids, shapes, strict=True)]
+
+    def _fill(self, cells: Sequence[Tensor]) -> None:
+        """Look up those of the cells of each part that are not known yet."""
+        new: list[int] = []
+        counts: list[int] = []
+        shapes: list[BlockShape] = []
+        for part, own in zip(self._parts, cells, strict=True):
+            unknown = own[~self._known[own]].unique().tolist()
+            new += unknown
+            counts += [part.count] * len(unknown)
+            shapes += map(part.shape, unknown)
+        if new:
+            prices = torch.tensor(self.prices(shapes), dtype=self.dtype)
+            self._costs[new] = prices * torch.tensor(counts)
+            self._known[new] = True
+
+
+class BlockCosts(CostTable):
+    """The FLOPs or the params of a space's networks, as the blocks themselves say.
+
+    Args:
+        space: at the input size and number of classes at which they are counted.
+        name: "flops" or "params".
+    """
+
+    def __init__(self, space: NetworkSpace, name: str) -> None:
+        super().__init__(space)
+        self.name = name
+
+    def prices(self, shapes: Sequence[BlockShape]) -> list[int]:
+        return [getattr(shape.cost, self.name) for shape in shapes]
+
+
+def _layout(space: NetworkSpace) -> tuple[list[_Part], Tensor]:
+    """The parts of the table; strides [V, parts]: ``choices @ strides`` are cells in the parts."""
+    size = space.input_size
+    parts = [_Part(0, [3], size, 1, {0: space.stem})]
+    strides = [torch.zeros(len(space.variables), dtype=torch.float64)]
+    channels, size = [space.stem.channels], output_size(size, space.stem.stride)
+    chooser = None  # the variable that chooses the channels in front of a group
+    for group, columns in zip(space.block_groups, space.group_columns, strict=True):
+        own, combinations = torch.zeros_like(strides[0]), 1
+        for column in reversed(columns):
+            own[column] = combinations
+            combinations *= space.cardinalities[column]
+        entering = torch.zeros_like(own)
+        if chooser is not None:
+            entering[chooser] = combinations
+        parts.append(_Part(parts[-1].end, channels, size, combinations, _Blocks(group, 0)))
+        strides.append(entering + own)
+        size = output_size(size, group.stride)
+        if group.repeats > 1:
+            alike = _Blocks(group, 1), group.repeats - 1
+            parts.append(_Part(parts[-1].end, None, size, combinations, *alike))
+            strides.append(own)
+        channels, chooser = group.variables["channels"], columns[group.channel_position]
+    parts.append(_Part(parts[-1].end, channels, size, 1, {0: space.head}))
+    strides.append(torch.zeros_like(strides[0]))
+    if chooser is not None:
+        strides[-1][chooser] = 1
+    return parts, torch.stack(strides, 1)

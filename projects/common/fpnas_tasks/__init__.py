@@ -1,0 +1,1 @@
+"""What tasks on backbones of fpnas share, such as detection and segmentation."""
