@@ -118,12 +118,9 @@ def begin_run(
     outcome: Run | UserError | None = None
     if comm.is_main_process():
         try:
-            begin = _resume if resume else _start
-            outcome = begin(cfg, kind, fingerprint(), allow_changes)
+            outcome = _begin(cfg, kind, fingerprint(), resume, allow_changes)
         except UserError as error:
             outcome = error
-        except OSError as error:
-            outcome = unwritable(cfg, error.strerror)
     own = outcome
     outcome = comm.broadcast_object(replace(own, data=None) if isinstance(own, Run) else own)
     if isinstance(outcome, UserError):
@@ -131,7 +128,14 @@ def begin_run(
     return own or outcome
 
 
-def _start(cfg: CfgNode, kind: str, data: Fingerprint, allow_changes: bool = False) -> Run:
+def _begin(cfg: CfgNode, kind: str, data: Fingerprint, resume: bool, allow_changes: bool) -> Run:
+    try:
+        return _resume(cfg, kind, data, allow_changes) if resume else _start(cfg, kind, data)
+    except OSError as error:
+        raise unwritable(cfg, error.strerror) from None
+
+
+def _start(cfg: CfgNode, kind: str, data: Fingerprint) -> Run:
     """A new run in place of whatever is there."""
     folder = Path(cfg.OUTPUT_DIR)
     try:

@@ -6,16 +6,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from fpnas.blocks import BlockShape, BlockSpec, output_size
 from fpnas.errors import UserError
+from fpnas.spaces.block_group import BlockGroup
+from fpnas.spaces.space import SearchVariable
 
-if TYPE_CHECKING:
-    from fpnas.spaces.network import BlockGroup, NetworkSpace
+
+class Network(Protocol):
+    """What a table reads of a NetworkSpace, which itself looks its costs up in tables."""
+
+    name: str
+    input_size: int
+    stem: BlockSpec
+    block_groups: Sequence[BlockGroup]
+    head: BlockSpec
+    variables: Sequence[SearchVariable]
+    cardinalities: Sequence[int]
+    group_columns: Sequence[Sequence[int]]
+
+    def check(self, choices: Tensor) -> None: ...
 
 
 class _Blocks(dict[int, BlockSpec]):
@@ -77,7 +91,7 @@ class CostTable(ABC):
 
     dtype: ClassVar[torch.dtype] = torch.int64
 
-    def __init__(self, space: NetworkSpace) -> None:
+    def __init__(self, space: Network) -> None:
         self.space = space
         self._parts, self._strides = _layout(space)
         self._starts = torch.tensor([part.start for part in self._parts])
@@ -162,7 +176,7 @@ class CostTable(ABC):
                 grids[-1] = grids[-1] + costs
             else:
                 grids.append(costs)
-        sizes = [[variable.cardinality for variable in g.variables] for g in self.space.groups]
+        sizes = [[len(v) for v in group.variables.values()] for group in self.space.block_groups]
         shapes = [[1], *sizes, [1]]
         return [grid.unflatten(1, shape) for grid, shape in zip(grids, shapes, strict=True)]
 
@@ -190,7 +204,7 @@ class BlockCosts(CostTable):
         name: "flops" or "params".
     """
 
-    def __init__(self, space: NetworkSpace, name: str) -> None:
+    def __init__(self, space: Network, name: str) -> None:
         super().__init__(space)
         self.name = name
 
@@ -198,7 +212,7 @@ class BlockCosts(CostTable):
         return [getattr(shape.cost, self.name) for shape in shapes]
 
 
-def _layout(space: NetworkSpace) -> tuple[list[_Part], Tensor]:
+def _layout(space: Network) -> tuple[list[_Part], Tensor]:
     """The parts of the table; strides [V, parts]: ``choices @ strides`` are cells in the parts."""
     size = space.input_size
     parts = [_Part(0, [3], size, 1, {0: space.stem})]

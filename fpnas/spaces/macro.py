@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fpnas.blocks import ConvSpec, HeadSpec
-from fpnas.spaces.network import BlockGroup, NetworkSpace
+from fpnas.spaces.block_group import BlockGroup
+from fpnas.spaces.network import NetworkSpace
 
 # Table 2. Kernel 0 is the skip. One split is Squeeze-Excite.
 FBNETV2_MICRO = {"kernel": (0, 3, 5), "act": ("relu", "swish"), "splits": (0, 1)}

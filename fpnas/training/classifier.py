@@ -10,7 +10,6 @@ import torch
 
 from fpnas.data import Preprocessing
 from fpnas.data.decode import decode_image
-from fpnas.model_zoo import get, get_record
 from fpnas.modeling import SearchedNet
 from fpnas.training.artifact import load_trained
 
@@ -39,13 +38,15 @@ class Classifier:
     @classmethod
     def from_zoo(cls, name: str) -> Classifier:
         """The published network ``name``. Raises as :func:`fpnas.model_zoo.get`."""
-        record = get_record(name)
-        model = get(name, pretrained=True).eval()
-        return cls(model, record.preprocessing, record.class_names)
+        return cls._of(f"zoo://{name}")
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> Classifier:
         """The network of a training, such as ``model_final.pth``. Raises CheckpointError."""
+        return cls._of(path)
+
+    @classmethod
+    def _of(cls, path: str | Path) -> Classifier:
         trained = load_trained(path)
         about = trained.description
         return cls(trained.model, about.preprocessing, about.classes)

@@ -44,7 +44,13 @@ def initial_network(cfg: CfgNode, num_classes: int, resume: bool) -> tuple[Searc
     if goes_on or not cfg.MODEL.WEIGHTS:
         return model, []  # a checkpoint has them, and the file may be gone by now
     notes = load_pretrained(model, cfg.MODEL.WEIGHTS, new_classes=True)
-    return model, notes + normalisation_notes(cfg)
+    notes += normalisation_notes(cfg)
+    if arch is not None and arch.input_size != cfg.DATA.INPUT_SIZE:  # nobody has chosen it for arch
+        notes.append(
+            f"{cfg.MODEL.WEIGHTS} is a network for DATA.INPUT_SIZE {arch.input_size}, this run has "
+            f"{cfg.DATA.INPUT_SIZE}"
+        )
+    return model, notes
 
 
 def _known_arch(cfg: CfgNode, goes_on: bool) -> Architecture | None:
@@ -58,8 +64,7 @@ def _known_arch(cfg: CfgNode, goes_on: bool) -> Architecture | None:
 def normalisation_notes(cfg: CfgNode) -> list[str]:
     """Which of DATA.MEAN and DATA.STD differ from those of MODEL.WEIGHTS, a sentence each.
 
-    And DATA.INPUT_SIZE, where the weights give the architecture, too. For the caller to log. Empty
-    without weights, and for files that do not say what they expect.
+    For the caller to log. Empty without weights, and for files that do not say what they expect.
     Raises as :func:`fpnas.training.artifact.describe_weights`.
     """
     about = describe_weights(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else None
@@ -67,8 +72,6 @@ def normalisation_notes(cfg: CfgNode) -> list[str]:
         return []
     theirs, ours = about.preprocessing, preprocessing(cfg)
     pairs = {"DATA.MEAN": (theirs.mean, ours.mean), "DATA.STD": (theirs.std, ours.std)}
-    if not cfg.MODEL.ARCH:  # nobody has chosen a size for it
-        pairs["DATA.INPUT_SIZE"] = (theirs.input_size, ours.input_size)
     return [
         f"{cfg.MODEL.WEIGHTS} was trained with {key} {expected}, this run has {found}"
         for key, (expected, found) in pairs.items()

@@ -127,7 +127,7 @@ def test_a_training_starts_from_the_architecture_of_its_weights(cfg, three, tmp_
     cfg.SOLVER.EPOCHS, cfg.DATA.INPUT_SIZE = 1, 16
     result = run_training(cfg)
     log = (Path(cfg.OUTPUT_DIR) / "log.txt").read_text()
-    assert "was trained with DATA.INPUT_SIZE 12, this run has 16" in log
+    assert "is a network for DATA.INPUT_SIZE 12, this run has 16" in log
     assert "dropped for a fresh classifier of 6 classes" in log
     Path(three).unlink()
     assert run_training(cfg, resume=True) == result

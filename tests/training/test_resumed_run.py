@@ -17,7 +17,7 @@ from fpnas.config import CfgNode
 from fpnas.errors import ResumeError
 from fpnas.modeling import SearchedNet
 from fpnas.search.run import run_search
-from fpnas.training import run, run_training
+from fpnas.training import fit, run, run_training
 from fpnas.utils.checkpoint import read_checkpoint
 
 # A new run is killed in the middle of moving the files of the one before it.
@@ -62,7 +62,7 @@ def kill_in(monkeypatch: pytest.MonkeyPatch):
             raise Killed
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(run, name, die)
+            patch.setattr(run if hasattr(run, name) else fit, name, die)
             run_training(cfg)
 
     return train

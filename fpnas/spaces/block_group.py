@@ -1,0 +1,102 @@
+"""Block groups: blocks that share their choices, and what these may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fpnas.blocks import BLOCK_REGISTRY, BlockSpec
+from fpnas.errors import ConfigError, check_known
+
+
+@dataclass(frozen=True)
+class BlockGroup:
+    """A row of the macro table: ``repeats`` blocks that share their choices.
+
+    Attributes:
+        variables: for each searched field of the block type its values. The names are fields of
+            the block type; ``channels`` is always one of them.
+        repeats: number of blocks.
+        stride: of the first block; the others have stride 1.
+        block: name in BLOCK_REGISTRY.
+        constants: fields that all choices share, where they differ from the block type's defaults.
+    """
+
+    variables: Mapping[str, Sequence[Any]]
+    repeats: int = 1
+    stride: int = 1
+    block: str = "MBConv"
+    constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        spec_type = BLOCK_REGISTRY.get(self.block)
+        fields = [f.name for f in dataclasses.fields(spec_type) if f.name != "stride"]
+        for name in (*self.variables, *self.constants):
+            unknown = f"Block '{self.block}' has no field '{name}' for a group to set"
+            check_known(name, fields, unknown, ConfigError)
+        twice = sorted(set(self.variables) & set(self.constants))
+        if twice:
+            raise ConfigError(f"A block group both searches and sets {', '.join(twice)}.")
+        if "channels" not in self.variables:
+            raise ConfigError("A block group needs the variable 'channels' (one value is enough).")
+        missing = [n for n in fields if n not in self.variables and n not in self.fixed]
+        if missing:
+            raise ConfigError(
+                f"Block '{self.block}' has no default for {', '.join(missing)}; give each at least "
+                "one value in the group's variables."
+            )
+        for name, value in (("repeats", self.repeats), ("stride", self.stride)):
+            if type(value) is not int or value < 1:
+                raise ConfigError(
+                    f"BlockGroup.{name} must be a whole number of at least 1, found {value!r}."
+                )
+
+    @property
+    def spec_type(self) -> type[BlockSpec]:
+        return BLOCK_REGISTRY.get(self.block)
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Fields of the block type that are not searched: the constants and the defaults."""
+        defaults = {
+            field.name: field.default
+            for field in dataclasses.fields(self.spec_type)
+            if field.name not in (*self.variables, "stride")
+            and field.default is not dataclasses.MISSING
+        }
+        return {**defaults, **self.constants}
+
+    @property
+    def channel_position(self) -> int:
+        """Which of the variables is ``channels``."""
+        return list(self.variables).index("channels")
+
+    def spec(self, choice: Mapping[str, Any], number: int) -> BlockSpec:
+        """Block ``number`` of those that a choice (field -> value) stands for."""
+        stride = self.stride if number == 0 else 1
+        return self.spec_type.from_choice(**self.fixed, **choice, stride=stride)
+
+    def blocks(self, choice: Mapping[str, Any]) -> tuple[BlockSpec, ...]:
+        """The blocks that a choice stands for; all but the first are alike."""
+        return tuple(self.spec(choice, number) for number in range(self.repeats))
+
+    def combination(self, number: int) -> dict[str, Any]:
+        """``combinations()[number]``, without the others."""
+        choice = {}
+        for name, values in reversed(self.variables.items()):
+            number, index = divmod(number, len(values))
+            choice[name] = values[index]
+        return choice
+
+    def combinations(
+        self, variables: Mapping[str, Sequence[Any]] | None = None
+    ) -> list[dict[str, Any]]:
+        """All choices, as field -> value; of other ``variables`` than the group's own if given."""
+        variables = self.variables if variables is None else variables
+        return [
+            dict(zip(variables, values, strict=True))
+            for values in itertools.product(*variables.values())
+        ]
