@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tabular import TabularBenchmark
 from torch import Tensor
 
 from fpnas.errors import DataError, UserError
-from fpnas.search.budget import neighbours
-from fpnas.search.tabular import TabularBenchmark
+from fpnas.search.costs import neighbours
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 
 BLOCKS = 7

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import BudgetError
-from fpnas.search.budget import Cost
+from fpnas.search.costs import CostFunction
 from fpnas.spaces import NetworkSpace
 
 _BLOCK = 64  # architectures drawn at once
@@ -16,7 +16,7 @@ _MAX_EMPTY_BLOCKS = 8000  # without one in range
 
 
 def uniform_within(
-    space: NetworkSpace, cost: Cost, low: float, high: float, generator: torch.Generator
+    space: NetworkSpace, cost: CostFunction, low: float, high: float, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """Endless choices [V], uniform among those of the space that cost ``low`` to ``high``.
 

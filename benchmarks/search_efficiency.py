@@ -39,10 +39,11 @@ from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 from units import stored, write_json
 
-from fpnas.config import CfgNode
+from fpnas.config import CfgNode, get_cfg
 from fpnas.data import ImageSet, TestLoader
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet, uniform_weights
+from fpnas.search.methods import SEARCH_METHODS
 from fpnas.search.run import run_search
 from fpnas.search.setup import SearchSetup
 from fpnas.spaces import get_space
@@ -73,7 +74,10 @@ def search_config(args: argparse.Namespace, method: str, seed: int) -> CfgNode:
         "LOG.TENSORBOARD": False,
         **{f"SEARCH.{key}": value for key, value in METHODS[method].items()},
     }
-    return config_from(args.config_file, overrides, args.opts)
+    cfg = config_from(args.config_file, overrides, args.opts)
+    for key in SEARCH_METHODS[cfg.SEARCH.METHOD].unused:  # what is set for the other methods
+        cfg.SEARCH[key] = get_cfg().SEARCH[key]
+    return cfg
 
 
 def run_one(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:

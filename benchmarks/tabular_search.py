@@ -11,8 +11,8 @@ and ``regret`` are those of the architecture returned; entropy is in nats; ``wit
 share. What a method does not have (the mode of an evolution) is null. ``samples`` counts evaluated
 architectures.
 
-Another benchmark: put its adapter (see fpnas/search/tabular.py) into a module of yours and name it,
-``--benchmark my_module:load``.
+Another benchmark: put its adapter (see tabular.py beside this file) into a module of yours and name
+it, ``--benchmark my_module:load``.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tabular import TabularBenchmark
 from torch import Tensor
 from tqdm import tqdm
 
 from fpnas.errors import UserError, check_known
 from fpnas.search import AdaptiveSampling, FixedSampling, SearchResult, search
 from fpnas.search.baselines import BaselineResult, random_search, regularized_evolution
-from fpnas.search.tabular import TabularBenchmark
 
 BENCHMARKS = {
-    "nas-bench-macro": "fpnas.search.tabular:nas_bench_macro",
+    "nas-bench-macro": "tabular:nas_bench_macro",
     "accel-nasbench": "accel_nasbench:load",
 }
 FIRST_SAMPLES = 14  # K at the uniform distribution, K0

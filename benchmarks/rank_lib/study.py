@@ -19,8 +19,8 @@ from units import claimed, stored
 from fpnas.config import CfgNode
 from fpnas.data import ImageSet, build_dataset
 from fpnas.errors import BudgetError, ConfigError
-from fpnas.search.budget import Cost
-from fpnas.search.costs import build_cost
+from fpnas.search.budget import build_cost
+from fpnas.search.costs import CostFunction
 from fpnas.search.result import SearchResult
 from fpnas.spaces import NetworkSpace, build_space
 from fpnas.utils.rng import generator_for
@@ -93,7 +93,7 @@ class Study:
         return build_space(self.cfg).at(size, classes)
 
     @cached_property
-    def cost(self) -> Cost:
+    def cost(self) -> CostFunction:
         """What the target limits."""
         return build_cost(self.cfg, self.space)
 

@@ -162,8 +162,8 @@ _C.SEARCH.SPACE = "FP-NAS-Micro"
 _C.SEARCH.SHORTCUT = ""
 # "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
 # computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
-# distribution is factorised; DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES, ESTIMATOR,
-# LIKELIHOOD_SCALE, WARMUP_SAMPLES and CLASSIFIER_LR do not apply to it.
+# distribution is factorised; it refuses DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES,
+# ESTIMATOR, LIKELIHOOD_SCALE, WARMUP_SAMPLES and CLASSIFIER_LR, which it does not use.
 _C.SEARCH.METHOD = "probabilistic"
 # Temperature of the Gumbel-softmax in a differentiable search, at the end of the warm-up and at the
 # end of the search; it falls exponentially in between.

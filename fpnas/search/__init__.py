@@ -1,16 +1,14 @@
 """The probabilistic search: distributions, estimators, budgets, and searches on any evaluator."""
 
-from fpnas.search.budget import BudgetSolution, most_probable_within
 from fpnas.search.distribution import (
     ArchitectureDistribution,
     FactorizedDistribution,
     JointDistribution,
 )
-from fpnas.search.estimator import ESTIMATORS, Estimator
+from fpnas.search.estimator import ESTIMATORS, AdaptiveSampling, Estimator, FixedSampling
+from fpnas.search.most_probable import BudgetSolution, most_probable_within
 from fpnas.search.result import Candidate, SearchResult
-from fpnas.search.sampling import AdaptiveSampling, FixedSampling
-from fpnas.search.search import search
-from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.search.searcher import ArchitectureSearcher, search
 
 __all__ = [
     "ESTIMATORS",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import BudgetError, UserError
-from fpnas.search.budget import Cost, check_reachable, evaluate_cost
-from fpnas.search.objective import check_log_likelihoods
-from fpnas.search.search import Evaluate
+from fpnas.search.costs import CostFunction, checked_target, evaluate_cost
+from fpnas.search.estimator import check_log_likelihoods
+from fpnas.search.searcher import Evaluate
 from fpnas.spaces.space import SearchSpace
 
 # Rounds of draws without a single architecture within budget after which sampling gives up.
@@ -51,7 +50,7 @@ class BaselineResult:
 def random_search(
     space: SearchSpace,
     evaluate: Evaluate,
-    cost: Cost | None = None,
+    cost: CostFunction | None = None,
     target: float | None = None,
     *,
     num_samples: int,
@@ -60,7 +59,7 @@ def random_search(
 ) -> BaselineResult:
     """Evaluate ``num_samples`` uniform draws from the architectures within budget.
 
-    Arguments and errors as in :func:`~fpnas.search.search.search`; ``evaluate`` is called with
+    Arguments and errors as in :func:`~fpnas.search.search`; ``evaluate`` is called with
     ``batch_size`` architectures at a time.
     """
     within = _WithinBudget(space, cost, target, seed)
@@ -73,7 +72,7 @@ def random_search(
 def regularized_evolution(
     space: SearchSpace,
     evaluate: Evaluate,
-    cost: Cost | None = None,
+    cost: CostFunction | None = None,
     target: float | None = None,
     *,
     num_samples: int,
@@ -87,7 +86,7 @@ def regularized_evolution(
     ``tournament`` random members with one variable changed, and replaces the oldest member; a
     mutation that exceeds the budget is made again.
 
-    Arguments and errors as in :func:`~fpnas.search.search.search`; ``evaluate`` is called with one
+    Arguments and errors as in :func:`~fpnas.search.search`; ``evaluate`` is called with one
     architecture at a time after the first population.
     """
     within = _WithinBudget(space, cost, target, seed)
@@ -111,18 +110,14 @@ class _WithinBudget:
     """Draws and mutates architectures, rejecting those over the target."""
 
     def __init__(
-        self, space: SearchSpace, cost: Cost | None, target: float | None, seed: int
+        self, space: SearchSpace, cost: CostFunction | None, target: float | None, seed: int
     ) -> None:
-        if target is not None and cost is None:
-            raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
         self.space = space
         self.cost = cost
-        self.target = math.inf if target is None else float(target)
+        self.target = checked_target(space, cost, target)
         self.generator = torch.Generator().manual_seed(seed)
         self._cardinalities = torch.tensor(space.cardinalities)
         self._searched = (self._cardinalities > 1).nonzero()[:, 0]
-        if target is not None:
-            check_reachable(space, cost, self.target)
 
     def sample(self, n: int) -> Tensor:
         """Uniform draws within budget, int64 [n, V]."""

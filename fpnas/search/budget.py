@@ -1,253 +1,176 @@
-"""The budget as a promise: the most probable architecture whose cost is at most the target."""
+"""The budgets of a search, and what they may count: multiply-adds, weights or milliseconds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
-from torch import Tensor
 
-from fpnas.errors import BudgetError, UserError
-from fpnas.search.distribution import ArchitectureDistribution
-from fpnas.spaces.space import SearchSpace
+from fpnas.config import CfgNode
+from fpnas.errors import BudgetError, ConfigError, UserError
+from fpnas.latency import LatencyTable, SpaceLatency
+from fpnas.search.costs import NUM_PROBES, CostFunction, cost_range, evaluate_cost
+from fpnas.spaces import NetworkSpace
+from fpnas.utils import comm
 
-# cost(choices[K, V]) -> [K]: FLOPs, params, milliseconds, ...; any real dtype, lower is cheaper.
-Cost = Callable[[Tensor], Tensor]
+logger = logging.getLogger(__name__)
 
-NUM_PROBES = 256  # uniform samples that are looked at before a target is called unreachable
-
-_EXHAUSTIVE = 2**14  # spaces up to this size are enumerated to find their range of cost
-_BISECTIONS = 24
-_RANDOM_STARTS = 4
+COSTS = ("flops", "params", "latency")
 
 
 @dataclass(frozen=True)
-class BudgetSolution:
-    """An architecture within budget, and what is known about better ones.
+class Budget:
+    """A target, in units of SEARCH.COST, and what it limits.
 
     Attributes:
-        choices: int64 [V].
-        cost: its cost, at most the target.
-        log_prob: its log-probability.
-        proven: no architecture within budget is more probable.
-        log_prob_bound: no architecture within budget has a larger log-probability than this. Equals
-            ``log_prob`` if ``proven``, otherwise the point at which the enumeration stopped.
-        candidates: architectures whose cost was looked at in the enumeration.
+        space: at the input size and number of classes at which costs are counted.
+        cost: ``choices[K, V] -> [K]``.
     """
 
-    choices: Tensor
-    cost: float
-    log_prob: float
-    proven: bool
-    log_prob_bound: float
-    candidates: int
+    target: float
+    space: NetworkSpace
+    cost: CostFunction
 
 
-def evaluate_cost(cost: Cost, choices: Tensor) -> Tensor:
-    """``cost(choices)`` as float64 [K]. Raises UserError on a wrong shape and on NaN."""
-    costs = torch.as_tensor(cost(choices))
-    if costs.shape != (len(choices),):
-        raise UserError(
-            f"cost(choices) must return one number for each of {len(choices)} architectures, "
-            f"found shape {tuple(costs.shape)}."
+def build_budgets(cfg: CfgNode, space: NetworkSpace) -> tuple[Budget, ...]:
+    """What SEARCH.TARGETS, else SEARCH.TARGET, limits in ``space``. Collective.
+
+    Raises ConfigError on targets that are none, BudgetError on those that nothing meets.
+    """
+    targets = _targets(cfg)
+    spaces = [space.at(size) for size in _input_sizes(cfg, len(targets))]
+    budgets = tuple(map(Budget, targets, spaces, _build_costs(cfg, spaces)))
+    for budget in budgets:
+        check_target(budget.space, cfg.SEARCH.COST, budget.cost, budget.target)
+    return budgets
+
+
+def check_budgets(cfg: CfgNode) -> None:
+    """Raise ConfigError on targets, or input sizes of theirs, that cannot be meant."""
+    _input_sizes(cfg, len(_targets(cfg)))
+
+
+def log_budgets(cfg: CfgNode, budgets: Sequence[Budget]) -> None:
+    """Say how much of the space each budget leaves; warn if the search will hardly meet it."""
+    unit = unit_of(cfg.SEARCH.COST)
+    # A latency has to be measured: take no more samples than the searcher itself will look at.
+    count = NUM_PROBES if cfg.SEARCH.COST == "latency" else 4000
+    choices = budgets[0].space.sample(count, torch.Generator().manual_seed(0))
+    for budget in budgets:
+        share = float((budget.cost(choices) <= budget.target).double().mean())
+        logger.info(
+            "%r; %.1f %% of uniform samples cost at most %.6g %s at %d px",
+            *(budget.space, 100 * share, budget.target, unit, budget.space.input_size),
         )
-    costs = costs.detach().double()
-    if costs.isnan().any():
-        row = choices[costs.isnan().nonzero()[0, 0]].tolist()
-        raise UserError(f"cost(choices) is NaN for the architecture {row}.")
-    return costs
-
-
-def folded(costs: Tensor, target: float, floor: float) -> Tensor:
-    """``costs``, those below ``floor`` mirrored over the band from floor to target.
-
-    What misses the floor by some amount exceeds the target by it, so one rule keeps both.
-    """
-    return torch.where(costs < floor, target + floor - costs, costs)
-
-
-def most_probable_within(
-    distribution: ArchitectureDistribution,
-    cost: Cost,
-    target: float,
-    max_candidates: int = 100_000,
-    floor: float = 0.0,
-) -> BudgetSolution:
-    """The most probable architecture with ``floor <= cost <= target``.
-
-    Architectures are enumerated from the most probable downwards; the first within budget is the
-    answer, proven. When ``max_candidates`` of them are all too expensive, a penalised local search
-    finds a good one within budget instead: not proven, but bounded by the probability at which the
-    enumeration stopped. ``cost`` may be any function; nothing is assumed about it.
-
-    Raises BudgetError, with the range of cost that was found, if nothing within budget is found.
-    """
-    candidates = 0
-    bound = math.inf
-    for choices, log_probs in distribution.descending():
-        costs = evaluate_cost(cost, choices)
-        fits = (folded(costs, target, floor) <= target).nonzero()
-        if len(fits):
-            k = int(fits[0, 0])
-            log_prob = float(log_probs[k])
-            return BudgetSolution(
-                choices[k].clone(), float(costs[k]), log_prob, True, log_prob, candidates + k + 1
+        if share < 0.01:
+            logger.warning(
+                "The target %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
+                "networks ('fpnas analyze --space NAME') would spend the search better.",
+                *(budget.target, unit, budget.space.name),
             )
-        candidates += len(choices)
-        bound = float(log_probs[-1])
-        if candidates >= max_candidates:
-            break
-    found = None
-    if candidates < distribution.space.num_architectures:
-        found = _penalised_search(
-            distribution, lambda c: folded(evaluate_cost(cost, c), target, floor), target
+
+
+def build_cost(cfg: CfgNode, space: NetworkSpace) -> CostFunction:
+    """The function ``choices[K, V] -> [K]`` that SEARCH.COST names, at the input size of ``space``.
+
+    A latency (ms, batch 1, ONNX Runtime on this machine) is looked up in SEARCH.LATENCY_TABLE,
+    where every block is kept once it was measured. Collective. Raises ConfigError without a table,
+    UserError if the table is of another machine.
+    """
+    return _build_costs(cfg, [space])[0]
+
+
+def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[CostFunction]:
+    """A cost for each of ``spaces``; measured ones share a table, and with it the file."""
+    if cfg.SEARCH.COST != "latency":
+        return [space.cost_table(cfg.SEARCH.COST) for space in spaces]
+    path = cfg.SEARCH.LATENCY_TABLE
+    if not path:
+        raise ConfigError(
+            "SEARCH.COST latency needs SEARCH.LATENCY_TABLE, the JSON file that keeps the measured "
+            "blocks; it is made if it does not exist."
         )
-    if found is None:
-        raise _unreachable(target, floor, *cost_range(distribution.space, cost))
-    choices = distribution.choices_of(found[None])[0]
-    with torch.no_grad():
-        log_prob = float(distribution.log_prob(choices[None]))
-    spent = float(evaluate_cost(cost, choices[None]))
-    return BudgetSolution(choices, spent, log_prob, False, bound, candidates)
+    table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
+    if comm.get_world_size() == 1:
+        return [table.cost(space) for space in spaces]
+    _measure_in_main_process(table, spaces)
+    table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
+    return [table.cost(space) for space in spaces]
 
 
-def check_reachable(space: SearchSpace, cost: Cost, target: float) -> None:
-    """Raise UserError unless ``target`` is positive, BudgetError unless something costs no more."""
-    if not (math.isfinite(target) and target > 0):
-        raise UserError(f"The target cost must be a positive number, found {target}.")
-    # Uniform samples settle nearly every sensible target at once.
-    probes = space.sample(NUM_PROBES, torch.Generator().manual_seed(0))
-    if not (evaluate_cost(cost, probes) <= target).any():
-        lowest, highest = cost_range(space, cost)
-        if lowest > target:
-            raise _unreachable(target, 0.0, lowest, highest)
+def _measure_in_main_process(table: LatencyTable, spaces: Sequence[NetworkSpace]) -> None:
+    """Complete the file of ``table``: all processes must read equal numbers. Collective.
 
-
-def cost_range(space: SearchSpace, cost: Cost) -> tuple[float, float]:
-    """The smallest and the largest cost found in the space.
-
-    Exact for spaces of up to 2^14 architectures; otherwise by coordinate descent and ascent from a
-    few starts, exact when cost rises or falls in each variable by itself.
+    The others hear of every chunk, since a collective that takes half an hour fails, and of an
+    error, which must not leave them waiting.
     """
-    if space.num_architectures <= _EXHAUSTIVE:
-        axes = [torch.arange(c) for c in space.cardinalities]
-        costs = evaluate_cost(cost, torch.cartesian_prod(*axes).reshape(-1, len(axes)))
-        return float(costs.min()), float(costs.max())
-    lowest = min(_descend(space, cost, start, sign=1) for start in _starts(space))
-    highest = max(-_descend(space, cost, start, sign=-1) for start in _starts(space))
-    return lowest, highest
-
-
-def _starts(space: SearchSpace) -> list[Tensor]:
-    ends = torch.stack([torch.zeros_like(c := torch.tensor(space.cardinalities)), c - 1])
-    random = space.sample(_RANDOM_STARTS, torch.Generator().manual_seed(0))
-    return list(torch.cat([ends, random]))
-
-
-def _descend(space: SearchSpace, cost: Cost, start: Tensor, sign: int) -> float:
-    """Smallest ``sign * cost`` that single changes reach from ``start``."""
-    current, lowest = start, math.inf
-    while True:
-        around = neighbours(current, space.cardinalities)
-        costs = sign * evaluate_cost(cost, around)
-        k = int(costs.argmin())
-        if not float(costs[k]) < lowest:
-            return lowest
-        current, lowest = around[k], float(costs[k])
-
-
-def neighbours(row: Tensor, sizes: Sequence[int]) -> Tensor:
-    """All rows that differ from ``row`` in at most one entry, int64 [sum(sizes), len(sizes)]."""
-    changed = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    rows = row.repeat(len(changed), 1)
-    rows[torch.arange(len(changed)), changed] = torch.cat([torch.arange(n) for n in sizes])
-    return rows
-
-
-def _penalised_search(
-    distribution: ArchitectureDistribution, cost: Cost, target: float
-) -> Tensor | None:
-    """Indices [F] of a probable architecture within budget, or None.
-
-    Coordinate ascent on log P - price * cost / target, with the price found by bisection, starting
-    at the mode; everything within budget that it comes across is a candidate. A narrow band of
-    costs can lie beyond every single change, so that without a candidate it starts again at
-    architectures drawn from the distribution. At last the best candidate is improved as long as a
-    single change within budget makes it more probable.
-    """
-    ascent = _PenalisedAscent(distribution, cost, target)
-    ascent.bisect(ascent.log_probs.argmax(dim=1))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(_RANDOM_STARTS):
-        if ascent.best is not None:
-            break
-        ascent.bisect(torch.multinomial(ascent.log_probs.exp(), 1, generator=generator)[:, 0])
-
-    improved = -math.inf
-    while ascent.best is not None and ascent.best_log_prob > improved:
-        improved = ascent.best_log_prob
-        ascent.step(ascent.best, price=0.0)
-    return ascent.best
-
-
-class _PenalisedAscent:
-    """Coordinate ascent on log P - price * cost / target, which remembers the best within budget.
-
-    Attributes:
-        log_probs: of every value of every factor, [F, values].
-        best: indices [F] of the most probable architecture within budget so far; None: there was
-            none.
-        best_log_prob: its log P.
-    """
-
-    def __init__(self, distribution: ArchitectureDistribution, cost: Cost, target: float) -> None:
-        self._distribution, self._cost, self._target = distribution, cost, target
-        with torch.no_grad():
-            self.log_probs = distribution.factor_log_probs()
-        self.best: Tensor | None = None
-        self.best_log_prob = -math.inf
-
-    def step(self, indices: Tensor, price: float) -> tuple[Tensor, float, bool]:
-        """The best neighbour at this price, its score, and whether it is within budget."""
-        around = neighbours(indices, self._distribution.factor_sizes)
-        scores = self.log_probs.t().gather(0, around).sum(dim=1)
-        costs = evaluate_cost(self._cost, self._distribution.choices_of(around))
-        feasible = scores.masked_fill(costs > self._target, -math.inf)
-        k = int(feasible.argmax())
-        if feasible[k] > self.best_log_prob:
-            self.best, self.best_log_prob = around[k], float(feasible[k])
-        penalised = scores - price * costs / self._target
-        k = int(penalised.argmax())
-        return around[k], float(penalised[k]), bool(costs[k] <= self._target)
-
-    def ascend(self, indices: Tensor, price: float) -> tuple[Tensor, bool]:
-        """Where steps from ``indices`` end, and whether that is within budget."""
-        score = -math.inf
-        while True:
-            neighbour, neighbour_score, fits = self.step(indices, price)
-            if neighbour_score <= score + 1e-12:
-                return indices, fits
-            indices, score = neighbour, neighbour_score
-
-    def bisect(self, indices: Tensor) -> None:
-        """Look for the lowest price whose ascent from ``indices`` ends within budget."""
-        low, high, fits = 0.0, 1.0, False
-        for _ in range(_BISECTIONS):  # a price that is high enough
-            indices, fits = self.ascend(indices, high)
-            if fits:
-                break
-            low, high = high, high * 4
-        for _ in range(_BISECTIONS if fits else 0):
-            middle = (low + high) / 2
-            indices, fits = self.ascend(indices, middle)
-            low, high = (low, middle) if fits else (middle, high)
-
-
-def _unreachable(target: float, floor: float, lowest: float, highest: float) -> BudgetError:
-    least = f" and of at least {floor:,.6g}" if floor else ""
-    return BudgetError(
-        f"No architecture was found within the target cost {target:,.6g}{least}; "
-        f"costs in this space range from {lowest:,.6g} to {highest:,.6g}."
+    chunks = chain.from_iterable(
+        table.measure_in_chunks(SpaceLatency(space, table).shapes()) for space in spaces
     )
+    outcome: int | UserError | None = 0
+    while outcome is not None:
+        if comm.is_main_process():
+            try:
+                outcome = next(chunks, None)
+            except UserError as error:
+                outcome = error
+        outcome = comm.broadcast_object(outcome)
+        if isinstance(outcome, UserError):
+            raise outcome
+
+
+def check_target(space: NetworkSpace, name: str, cost: CostFunction, target: float) -> None:
+    """Raise BudgetError, with the reachable range, if no architecture meets ``target``."""
+    if name == "latency":
+        # Finding the range means measuring much of the space; usually a few probes settle it.
+        probes = space.sample(64, torch.Generator().manual_seed(0))
+        if float(evaluate_cost(cost, probes).min()) <= target:
+            return
+        lowest, highest = cost_range(space, cost)
+    else:
+        lowest, highest = space.cost_range(name)
+    if target < lowest:
+        raise BudgetError(
+            f"SEARCH.TARGET is {target:.6g} {unit_of(name)}, less than any architecture of "
+            f"{space.name} costs. Reachable at {space.input_size} px and {space.num_classes} "
+            f"classes: {lowest:.6g} to {highest:.6g}."
+        )
+
+
+def _targets(cfg: CfgNode) -> tuple[float, ...]:
+    """SEARCH.TARGETS, else SEARCH.TARGET alone."""
+    try:
+        targets = tuple(float(target) for target in cfg.SEARCH.TARGETS) or (cfg.SEARCH.TARGET,)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"SEARCH.TARGETS must be a list of numbers, found {cfg.SEARCH.TARGETS}."
+        ) from None
+    if len({short_target(cfg.SEARCH.COST, target) for target in targets}) < len(targets):
+        raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
+    return targets
+
+
+def _input_sizes(cfg: CfgNode, count: int) -> list[int]:
+    """The input size, px, at which each of ``count`` targets is counted."""
+    sizes = list(cfg.SEARCH.COST_INPUT_SIZES)
+    if not sizes:
+        return [cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE] * count
+    if len(sizes) != count or any(type(size) is not int or size < 1 for size in sizes):
+        raise ConfigError(
+            "SEARCH.COST_INPUT_SIZES must be empty or give a whole number of px for each of "
+            f"{count} targets, found {sizes}."
+        )
+    return sizes
+
+
+def unit_of(name: str) -> str:
+    """The unit of a target: "flops", "params" or "ms"."""
+    return "ms" if name == "latency" else name
+
+
+def short_target(cost: str, target: float) -> str:
+    """A target in names of files and architectures: 6e7 FLOPs are ``60M``, 1.5 ms ``1.5ms``."""
+    return f"{target:g}ms" if cost == "latency" else f"{target / 1e6:g}M"

@@ -1,176 +1,117 @@
-"""The budgets of a search, and what they may count: multiply-adds, weights or milliseconds."""
+"""Cost functions: what architectures cost, and the range of cost of a space."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+import math
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
-from fpnas.config import CfgNode
-from fpnas.errors import BudgetError, ConfigError, UserError
-from fpnas.latency import LatencyTable, SpaceLatency
-from fpnas.search.budget import NUM_PROBES, Cost, cost_range, evaluate_cost
-from fpnas.spaces import NetworkSpace
-from fpnas.utils import comm
+from fpnas.errors import BudgetError, UserError
+from fpnas.spaces.space import SearchSpace
 
-logger = logging.getLogger(__name__)
+# cost(choices[K, V]) -> [K]: FLOPs, params, milliseconds, ...; any real dtype, lower is cheaper.
+CostFunction = Callable[[Tensor], Tensor]
 
-COSTS = ("flops", "params", "latency")
+NUM_PROBES = 256  # uniform samples that are looked at before a target is called unreachable
 
-
-@dataclass(frozen=True)
-class Budget:
-    """A target, in units of SEARCH.COST, and what it limits.
-
-    Attributes:
-        space: at the input size and number of classes at which costs are counted.
-        cost: ``choices[K, V] -> [K]``.
-    """
-
-    target: float
-    space: NetworkSpace
-    cost: Cost
+_EXHAUSTIVE = 2**14  # spaces up to this size are enumerated to find their range of cost
+_RANDOM_STARTS = 4
 
 
-def build_budgets(cfg: CfgNode, space: NetworkSpace) -> tuple[Budget, ...]:
-    """What SEARCH.TARGETS, else SEARCH.TARGET, limits in ``space``. Collective.
-
-    Raises ConfigError on targets that are none, BudgetError on those that nothing meets.
-    """
-    targets = _targets(cfg)
-    spaces = [space.at(size) for size in _input_sizes(cfg, len(targets))]
-    budgets = tuple(map(Budget, targets, spaces, _build_costs(cfg, spaces)))
-    for budget in budgets:
-        check_target(budget.space, cfg.SEARCH.COST, budget.cost, budget.target)
-    return budgets
-
-
-def check_budgets(cfg: CfgNode) -> None:
-    """Raise ConfigError on targets, or input sizes of theirs, that cannot be meant."""
-    _input_sizes(cfg, len(_targets(cfg)))
-
-
-def log_budgets(cfg: CfgNode, budgets: Sequence[Budget]) -> None:
-    """Say how much of the space each budget leaves; warn if the search will hardly meet it."""
-    unit = unit_of(cfg.SEARCH.COST)
-    # A latency has to be measured: take no more samples than the searcher itself will look at.
-    count = NUM_PROBES if cfg.SEARCH.COST == "latency" else 4000
-    choices = budgets[0].space.sample(count, torch.Generator().manual_seed(0))
-    for budget in budgets:
-        share = float((budget.cost(choices) <= budget.target).double().mean())
-        logger.info(
-            "%r; %.1f %% of uniform samples cost at most %.6g %s at %d px",
-            *(budget.space, 100 * share, budget.target, unit, budget.space.input_size),
+def evaluate_cost(cost: CostFunction, choices: Tensor) -> Tensor:
+    """``cost(choices)`` as float64 [K]. Raises UserError on a wrong shape and on NaN."""
+    costs = torch.as_tensor(cost(choices))
+    if costs.shape != (len(choices),):
+        raise UserError(
+            f"cost(choices) must return one number for each of {len(choices)} architectures, "
+            f"found shape {tuple(costs.shape)}."
         )
-        if share < 0.01:
-            logger.warning(
-                "The target %.6g %s is rare in %s: most samples will exceed it. A space of smaller "
-                "networks ('fpnas analyze --space NAME') would spend the search better.",
-                *(budget.target, unit, budget.space.name),
-            )
+    costs = costs.detach().double()
+    if costs.isnan().any():
+        row = choices[costs.isnan().nonzero()[0, 0]].tolist()
+        raise UserError(f"cost(choices) is NaN for the architecture {row}.")
+    return costs
 
 
-def build_cost(cfg: CfgNode, space: NetworkSpace) -> Cost:
-    """The function ``choices[K, V] -> [K]`` that SEARCH.COST names, at the input size of ``space``.
+def folded(costs: Tensor, target: float, floor: float) -> Tensor:
+    """``costs``, those below ``floor`` mirrored over the band from floor to target.
 
-    A latency (ms, batch 1, ONNX Runtime on this machine) is looked up in SEARCH.LATENCY_TABLE,
-    where every block is kept once it was measured. Collective. Raises ConfigError without a table,
-    UserError if the table is of another machine.
+    What misses the floor by some amount exceeds the target by it, so one rule keeps both.
     """
-    return _build_costs(cfg, [space])[0]
+    return torch.where(costs < floor, target + floor - costs, costs)
 
 
-def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[Cost]:
-    """A cost for each of ``spaces``; measured ones share a table, and with it the file."""
-    if cfg.SEARCH.COST != "latency":
-        return [space.cost_table(cfg.SEARCH.COST) for space in spaces]
-    path = cfg.SEARCH.LATENCY_TABLE
-    if not path:
-        raise ConfigError(
-            "SEARCH.COST latency needs SEARCH.LATENCY_TABLE, the JSON file that keeps the measured "
-            "blocks; it is made if it does not exist."
-        )
-    table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
-    if comm.get_world_size() == 1:
-        return [table.cost(space) for space in spaces]
-    _measure_in_main_process(table, spaces)
-    table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
-    return [table.cost(space) for space in spaces]
+def checked_target(space: SearchSpace, cost: CostFunction | None, target: float | None) -> float:
+    """``target``, or inf if it is None.
 
-
-def _measure_in_main_process(table: LatencyTable, spaces: Sequence[NetworkSpace]) -> None:
-    """Complete the file of ``table``: all processes must read equal numbers. Collective.
-
-    The others hear of every chunk, since a collective that takes half an hour fails, and of an
-    error, which must not leave them waiting.
+    Raises UserError on one without a cost function, else as :func:`check_reachable`.
     """
-    chunks = chain.from_iterable(
-        table.measure_in_chunks(SpaceLatency(space, table).shapes()) for space in spaces
-    )
-    outcome: int | UserError | None = 0
-    while outcome is not None:
-        if comm.is_main_process():
-            try:
-                outcome = next(chunks, None)
-            except UserError as error:
-                outcome = error
-        outcome = comm.broadcast_object(outcome)
-        if isinstance(outcome, UserError):
-            raise outcome
+    if target is None:
+        return math.inf
+    if cost is None:
+        raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
+    check_reachable(space, cost, float(target))
+    return float(target)
 
 
-def check_target(space: NetworkSpace, name: str, cost: Cost, target: float) -> None:
-    """Raise BudgetError, with the reachable range, if no architecture meets ``target``."""
-    if name == "latency":
-        # Finding the range means measuring much of the space; usually a few probes settle it.
-        probes = space.sample(64, torch.Generator().manual_seed(0))
-        if float(evaluate_cost(cost, probes).min()) <= target:
-            return
+def check_reachable(space: SearchSpace, cost: CostFunction, target: float) -> None:
+    """Raise UserError unless ``target`` is positive, BudgetError unless something costs no more."""
+    if not (math.isfinite(target) and target > 0):
+        raise UserError(f"The target cost must be a positive number, found {target}.")
+    # Uniform samples settle nearly every sensible target at once.
+    probes = space.sample(NUM_PROBES, torch.Generator().manual_seed(0))
+    if not (evaluate_cost(cost, probes) <= target).any():
         lowest, highest = cost_range(space, cost)
-    else:
-        lowest, highest = space.cost_range(name)
-    if target < lowest:
-        raise BudgetError(
-            f"SEARCH.TARGET is {target:.6g} {unit_of(name)}, less than any architecture of "
-            f"{space.name} costs. Reachable at {space.input_size} px and {space.num_classes} "
-            f"classes: {lowest:.6g} to {highest:.6g}."
-        )
+        if lowest > target:
+            raise unreachable(target, 0.0, lowest, highest)
 
 
-def _targets(cfg: CfgNode) -> tuple[float, ...]:
-    """SEARCH.TARGETS, else SEARCH.TARGET alone."""
-    try:
-        targets = tuple(float(target) for target in cfg.SEARCH.TARGETS) or (cfg.SEARCH.TARGET,)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"SEARCH.TARGETS must be a list of numbers, found {cfg.SEARCH.TARGETS}."
-        ) from None
-    if len({short_target(cfg.SEARCH.COST, target) for target in targets}) < len(targets):
-        raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
-    return targets
+def cost_range(space: SearchSpace, cost: CostFunction) -> tuple[float, float]:
+    """The smallest and the largest cost found in the space.
+
+    Exact for spaces of up to 2^14 architectures; otherwise by coordinate descent and ascent from a
+    few starts, exact when cost rises or falls in each variable by itself.
+    """
+    if space.num_architectures <= _EXHAUSTIVE:
+        axes = [torch.arange(c) for c in space.cardinalities]
+        costs = evaluate_cost(cost, torch.cartesian_prod(*axes).reshape(-1, len(axes)))
+        return float(costs.min()), float(costs.max())
+    lowest = min(_descend(space, cost, start, sign=1) for start in _starts(space))
+    highest = max(-_descend(space, cost, start, sign=-1) for start in _starts(space))
+    return lowest, highest
 
 
-def _input_sizes(cfg: CfgNode, count: int) -> list[int]:
-    """The input size, px, at which each of ``count`` targets is counted."""
-    sizes = list(cfg.SEARCH.COST_INPUT_SIZES)
-    if not sizes:
-        return [cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE] * count
-    if len(sizes) != count or any(type(size) is not int or size < 1 for size in sizes):
-        raise ConfigError(
-            "SEARCH.COST_INPUT_SIZES must be empty or give a whole number of px for each of "
-            f"{count} targets, found {sizes}."
-        )
-    return sizes
+def _starts(space: SearchSpace) -> list[Tensor]:
+    ends = torch.stack([torch.zeros_like(c := torch.tensor(space.cardinalities)), c - 1])
+    random = space.sample(_RANDOM_STARTS, torch.Generator().manual_seed(0))
+    return list(torch.cat([ends, random]))
 
 
-def unit_of(name: str) -> str:
-    """The unit of a target: "flops", "params" or "ms"."""
-    return "ms" if name == "latency" else name
+def _descend(space: SearchSpace, cost: CostFunction, start: Tensor, sign: int) -> float:
+    """Smallest ``sign * cost`` that single changes reach from ``start``."""
+    current, lowest = start, math.inf
+    while True:
+        around = neighbours(current, space.cardinalities)
+        costs = sign * evaluate_cost(cost, around)
+        k = int(costs.argmin())
+        if not float(costs[k]) < lowest:
+            return lowest
+        current, lowest = around[k], float(costs[k])
 
 
-def short_target(name: str, target: float) -> str:
-    """A target in names of files and architectures: 6e7 FLOPs are ``60M``, 1.5 ms ``1.5ms``."""
-    return f"{target:g}ms" if name == "latency" else f"{target / 1e6:g}M"
+def neighbours(row: Tensor, sizes: Sequence[int]) -> Tensor:
+    """All rows that differ from ``row`` in at most one entry, int64 [sum(sizes), len(sizes)]."""
+    changed = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    rows = row.repeat(len(changed), 1)
+    rows[torch.arange(len(changed)), changed] = torch.cat([torch.arange(n) for n in sizes])
+    return rows
+
+
+def unreachable(target: float, floor: float, lowest: float, highest: float) -> BudgetError:
+    least = f" and of at least {floor:,.6g}" if floor else ""
+    return BudgetError(
+        f"No architecture was found within the target cost {target:,.6g}{least}; "
+        f"costs in this space range from {lowest:,.6g} to {highest:,.6g}."
+    )

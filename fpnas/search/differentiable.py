@@ -7,17 +7,19 @@ al. 2016), through which the loss has a gradient in alpha. All choices are compu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from fpnas.data.loader import BatchSource
+from fpnas.config import CfgNode
 from fpnas.engine import check_finite
 from fpnas.errors import UserError
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.search.searcher import ArchitectureSearcher
-from fpnas.search.supernet_trainer import SupernetTrainer
+from fpnas.search.setup import SearchSetup
+from fpnas.search.supernet_trainer import Batch, SupernetTrainer
+from fpnas.solver import build_optimizer
 from fpnas.spaces import CostTable, NetworkSpace
 from fpnas.utils import comm
 
@@ -78,7 +80,7 @@ class RelaxedSearcher(ArchitectureSearcher):
         if temperature <= 0:
             raise UserError(f"A temperature must be above 0, found {temperature}.")
         log_probs = self.distribution.factor_log_probs()
-        uniform = torch.rand(log_probs.shape, dtype=torch.float64, generator=self._generator)
+        uniform = torch.rand(log_probs.shape, dtype=torch.float64, generator=self.generator)
         tiny = torch.finfo(torch.float64).tiny
         gumbel = -(-uniform.clamp(min=tiny).log()).log()
         return self._rows(torch.softmax((log_probs + gumbel) / temperature, dim=1))
@@ -90,7 +92,7 @@ class RelaxedSearcher(ArchitectureSearcher):
                 "entropy": float(self.distribution.entropy()),
                 "num_samples": 1,
                 "expected_cost": float(self.expected_cost()),
-                "mode_cost": float(self._cost(self.distribution.mode()[None])[0]),
+                "mode_cost": float(self.costs(self.distribution.mode()[None])[0]),
             }
 
     def learn(self, loss: Tensor) -> dict[str, float]:
@@ -104,8 +106,7 @@ class RelaxedSearcher(ArchitectureSearcher):
         [gradient] = torch.autograd.grad(loss + self.beta * excess, logits)
         logits.grad = comm.all_reduce_mean(gradient)
         self._optimizer.step()
-        for name, value in scalars.items():
-            self.history.setdefault(name, []).append(value)
+        self._record(scalars)
         return scalars
 
     def _rows(self, values: Tensor) -> list[Tensor]:
@@ -122,50 +123,50 @@ class DifferentiableTrainer(SupernetTrainer):
     The temperature falls exponentially from the end of the warm-up to the end of the search.
 
     Args:
-        supernet: the shared weights.
-        optimizer: of omega, any of torch.
-        searchers: of alpha; step i is of searcher i modulo their number.
-        train_loader, val_loader, warmup_iterations: as in :class:`SupernetTrainer`.
+        *args: as in :class:`SupernetTrainer`.
         iterations: steps of the whole search, over which the temperature falls.
         temperatures: of the Gumbel-softmax, in the first and in the last step.
-        clip_grad_norm, channels_last, amp: as in :class:`SupernetTrainer`.
+        **options: as in :class:`SupernetTrainer`.
 
     Raises UserError on temperatures that are not above 0.
     """
 
+    supernet_type = MaskedSuperNet
+    rated = "mixtures of all choices"
+    unused = (
+        *("DISTRIBUTION", "JOINT_EPOCH", "SAMPLING", "LAMBDA", "NUM_SAMPLES", "ESTIMATOR"),
+        *("LIKELIHOOD_SCALE", "WARMUP_SAMPLES", "CLASSIFIER_LR"),
+    )
     supernet: MaskedSuperNet
     searcher: RelaxedSearcher
 
     def __init__(
         self,
-        supernet: MaskedSuperNet,
-        optimizer: torch.optim.Optimizer,
-        searchers: Sequence[RelaxedSearcher],
-        train_loader: BatchSource,
-        val_loader: BatchSource,
-        *,
-        warmup_iterations: int,
+        *args: Any,
         iterations: int,
         temperatures: tuple[float, float] = (5.0, 0.5),
-        clip_grad_norm: float = 0.0,
-        channels_last: bool = False,
-        amp: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            supernet,
-            optimizer,
-            searchers,
-            train_loader,
-            val_loader,
-            warmup_iterations=warmup_iterations,
-            clip_grad_norm=clip_grad_norm,
-            channels_last=channels_last,
-            amp=amp,
-        )
+        super().__init__(*args, **options)
         if min(temperatures) <= 0:
             raise UserError(f"Temperatures must be above 0, found {temperatures}.")
         self._iterations = iterations
         self._temperatures = temperatures
+
+    @classmethod
+    def from_cfg(
+        cls, cfg: CfgNode, setup: SearchSetup, supernet: MaskedSuperNet
+    ) -> DifferentiableTrainer:
+        return cls(
+            supernet,
+            build_optimizer(cfg, supernet),
+            cls._searchers(RelaxedSearcher, cfg, setup),
+            setup.train_loader,
+            setup.val_loader,
+            iterations=setup.max_iter,
+            temperatures=(cfg.SEARCH.TEMPERATURE_START, cfg.SEARCH.TEMPERATURE_END),
+            **cls._common_options(cfg, setup),
+        )
 
     @property
     def temperature(self) -> float:
@@ -175,46 +176,26 @@ class DifferentiableTrainer(SupernetTrainer):
         progress = max(0, self.iter - self._warmup_iterations) / steps
         return first * (last / first) ** min(1.0, progress)
 
-    def run_step(self) -> None:
-        """Update omega, then, after the warm-up, alpha."""
-        searcher = self.searcher
-        batch, data_time = self._next(self._train_batches)
+    def _draw(self) -> list[Tensor]:
         with torch.no_grad():
-            weights = searcher.relax(self.temperature)
-        loss = self._update_weights(self._loss(batch, weights))
-        if self.warming_up:
-            scalars = searcher.scalars()
-        else:
-            batch, val_data_time = self._next(self._val_batches)
-            data_time += val_data_time
-            val_loss = self._loss(batch, searcher.relax(self.temperature))
-            check_finite(comm.all_reduce_mean(val_loss.detach()), self.iter, "validation loss")
-            scalars = searcher.learn(val_loss)
-        self.storage.put_scalars(
-            loss=loss,
-            data_time=data_time,
-            target=searcher.target,
-            temperature=self.temperature,
-            **scalars,
-        )
+            return self.searcher.relax(self.temperature)
 
-    def _update_weights(self, loss: Tensor) -> Tensor:
-        """One step of omega on ``loss``; its mean over the processes."""
+    def _backward(self, sample: list[Tensor], batch: Batch) -> Tensor:
+        loss = self._mixture_loss(sample, batch)
         loss.backward()
-        mean_loss = comm.all_reduce_mean(loss.detach())
-        check_finite(mean_loss, self.iter)
-        used = [p for p in self.supernet.parameters() if p.grad is not None]
-        if comm.get_world_size() > 1:
-            for parameter in used:
-                parameter.grad = comm.all_reduce_mean(parameter.grad)
-        if self._clip_grad_norm:
-            torch.nn.utils.clip_grad_norm_(used, self._clip_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return mean_loss
+        return loss.detach()
 
-    def _loss(self, batch: tuple[Tensor, Tensor], weights: Sequence[Tensor]) -> Tensor:
-        images, labels = batch
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._amp):
-            logits = self.supernet.mix(images, weights)
-        return F.cross_entropy(logits.float(), labels)
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.supernet.parameters() if p.grad is not None]
+
+    def _update_alpha(self, sample: list[Tensor], batch: Batch) -> dict[str, float]:
+        """By the loss of another mixture, whose weights have a gradient in alpha."""
+        loss = self._mixture_loss(self.searcher.relax(self.temperature), batch)
+        check_finite(comm.all_reduce_mean(loss.detach()), self.iter, "validation loss")
+        return {"temperature": self.temperature, **self.searcher.learn(loss)}
+
+    def _leave_alpha(self) -> dict[str, float]:
+        return {"temperature": self.temperature, **self.searcher.scalars()}
+
+    def _mixture_loss(self, weights: Sequence[Tensor], batch: Batch) -> Tensor:
+        return self._loss(lambda images: self.supernet.mix(images, weights), batch)

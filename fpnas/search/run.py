@@ -5,37 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from fpnas.config import CfgNode
-from fpnas.data import (
-    describe,
-    fingerprint,
-    preprocessing,
-)
+from fpnas.data import describe, fingerprint
 from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
 from fpnas.modeling import SuperNet
-from fpnas.modeling.masked_supernet import MaskedSuperNet
-from fpnas.report import write_search_report
-from fpnas.search.costs import (
-    log_budgets,
-    unit_of,
-)
-from fpnas.search.differentiable import DifferentiableTrainer, RelaxedSearcher
-from fpnas.search.options import (
-    FIRST_DISTRIBUTION,
-    warn_of_few_steps,
-    warn_of_late_joint_epoch,
-)
+from fpnas.search.budget import log_budgets, unit_of
+from fpnas.search.methods import search_method
+from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
-from fpnas.search.searcher import ArchitectureSearcher
-from fpnas.search.setup import SearchPlan, SearchSetup
+from fpnas.search.setup import SearchPlan, SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
 from fpnas.search.supernet_trainer import SupernetTrainer
-from fpnas.search.trainer import SearchTrainer
-from fpnas.solver import SharedSGD, build_optimizer
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
 from fpnas.utils import comm
@@ -68,9 +50,10 @@ def run_search(
             config or of other images.
         allow_changes: go on all the same; the log lists what differs.
     """
+    method = search_method(cfg)
     plan = SearchPlan.from_cfg(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-    supernet = _build_supernet(plan)
+    supernet = method.build_supernet(plan)
     if cfg.MODEL.WEIGHTS and not has_checkpoint(cfg, resume):
         load_weights(supernet, cfg.MODEL.WEIGHTS)
     run = begin_run(
@@ -81,7 +64,7 @@ def run_search(
         allow_changes=allow_changes,
     )
     setup = plan.decoded()
-    trainer = _TRAINERS[cfg.SEARCH.METHOD](setup, supernet)
+    trainer = method.from_cfg(cfg, setup, supernet)
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
     )
@@ -112,7 +95,7 @@ def run_search(
     for result, budget in zip(results, setup.budgets, strict=True):
         logger.info(
             "Found an architecture of %.4g %s (target %.4g) with %d samples",
-            *(result.cost, unit_of(cfg.SEARCH.COST), result.target, result.num_samples),
+            *(result.cost, unit_of(setup.cost), result.target, result.num_samples),
         )
         if result.note:
             logger.warning(result.note)
@@ -121,87 +104,6 @@ def run_search(
             _write_network(setup, trainer.supernet, result)
     comm.synchronize()
     return results
-
-
-def _build_supernet(plan: SearchPlan) -> SuperNet:
-    cfg = plan.cfg
-    kind = {"probabilistic": SuperNet, "differentiable": MaskedSuperNet}[cfg.SEARCH.METHOD]
-    supernet = kind(
-        plan.space, plan.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
-    ).to(comm.get_device())
-    if cfg.SOLVER.CHANNELS_LAST:
-        supernet = supernet.to(memory_format=torch.channels_last)
-    return supernet
-
-
-def _probabilistic_trainer(setup: SearchSetup, supernet: SuperNet) -> SearchTrainer:
-    cfg = setup.cfg
-    searchers = [
-        ArchitectureSearcher(
-            budget.space,
-            budget.cost,
-            budget.target,
-            floor=cfg.SEARCH.FLOOR,
-            estimator=cfg.SEARCH.ESTIMATOR,
-            sampling=setup.sampling,
-            distribution=FIRST_DISTRIBUTION[cfg.SEARCH.DISTRIBUTION],
-            beta=cfg.SEARCH.BETA,
-            lr=cfg.SEARCH.ALPHA_LR,
-            seed=cfg.SEED + number,
-        )
-        for number, budget in enumerate(setup.budgets)
-    ]
-    is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
-    return SearchTrainer(
-        supernet,
-        SharedSGD.from_cfg(cfg, supernet.store),
-        searchers,
-        setup.train_loader,
-        setup.val_loader,
-        warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
-        joint_iteration=setup.iterations(cfg.SEARCH.JOINT_EPOCH) if is_mixed else None,
-        likelihood_scale=cfg.SEARCH.LIKELIHOOD_SCALE,
-        warmup_samples=cfg.SEARCH.WARMUP_SAMPLES or None,
-        clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
-        channels_last=cfg.SOLVER.CHANNELS_LAST,
-        amp=cfg.SOLVER.AMP,
-    )
-
-
-def _differentiable_trainer(setup: SearchSetup, supernet: SuperNet) -> DifferentiableTrainer:
-    cfg = setup.cfg
-    searchers = [
-        RelaxedSearcher(
-            budget.space,
-            budget.cost,
-            budget.target,
-            floor=cfg.SEARCH.FLOOR,
-            beta=cfg.SEARCH.BETA,
-            lr=cfg.SEARCH.ALPHA_LR,
-            seed=cfg.SEED + number,
-        )
-        for number, budget in enumerate(setup.budgets)
-    ]
-    return DifferentiableTrainer(
-        supernet,
-        build_optimizer(cfg, supernet),
-        searchers,
-        setup.train_loader,
-        setup.val_loader,
-        warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
-        iterations=setup.max_iter,
-        temperatures=(cfg.SEARCH.TEMPERATURE_START, cfg.SEARCH.TEMPERATURE_END),
-        clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
-        channels_last=cfg.SOLVER.CHANNELS_LAST,
-        amp=cfg.SOLVER.AMP,
-    )
-
-
-# SEARCH.METHOD -> its trainer
-_TRAINERS: dict[str, Callable[[SearchSetup, SuperNet], SupernetTrainer]] = {
-    "probabilistic": _probabilistic_trainer,
-    "differentiable": _differentiable_trainer,
-}
 
 
 def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, float]:
@@ -216,7 +118,7 @@ def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, floa
 
 def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace) -> None:
     folder = setup.folder(result.target)
-    if folder != Path(setup.cfg.OUTPUT_DIR):
+    if folder != setup.output_dir:
         folder.mkdir(exist_ok=True)
         _copy_metrics(setup, result.target)
     result.save(folder / "search_result.pth")
@@ -229,14 +131,14 @@ def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace)
 def _write_network(setup: SearchSetup, supernet: SuperNet, result: SearchResult) -> None:
     network = setup.network(supernet, result.choices)
     classes = tuple(setup.val_images.image_set.classes)
-    about = Description(network.arch, preprocessing(setup.cfg), classes)
+    about = Description(network.arch, setup.preprocessing, classes)
     checkpointer = TrainingCheckpointer(network, setup.folder(result.target), about)
     checkpointer.write("network", {"model": network.state_dict()})
 
 
 def _copy_metrics(setup: SearchSetup, target: float) -> None:
     """The config, and the metrics about ``target`` under the names of a single search."""
-    source, folder = Path(setup.cfg.OUTPUT_DIR), setup.folder(target)
+    source, folder = setup.output_dir, setup.folder(target)
     suffix = f"@{setup.short(target)}"
     with atomic_write(folder / "config.yaml") as file:
         file.write((source / "config.yaml").read_bytes())

@@ -1,14 +1,15 @@
-"""The step of a search as ask and tell: draw architectures, take their likelihoods, update alpha.
+"""Search on any space, any evaluator, any cost: its step as ask and tell, and the loop around it.
 
-It knows no network and no loop. :func:`fpnas.search.search` drives it with a function that rates
-architectures; a supernet search drives it with validation batches.
+A step draws architectures, takes their likelihoods and updates alpha. It knows no network:
+:func:`search` drives it with a function that rates architectures, a supernet search with validation
+batches.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,33 +17,32 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import CheckpointError, UserError, check_known
-from fpnas.search.budget import (
-    BudgetSolution,
-    Cost,
-    check_reachable,
-    evaluate_cost,
-    folded,
-    most_probable_within,
-)
+from fpnas.search.costs import CostFunction, checked_target, evaluate_cost, folded
 from fpnas.search.distribution import (
     DISTRIBUTIONS,
     ArchitectureDistribution,
     FactorizedDistribution,
     JointDistribution,
 )
-from fpnas.search.estimator import Estimator, get_estimator
-from fpnas.search.objective import (
+from fpnas.search.estimator import (
+    Estimator,
+    Sampling,
     check_log_likelihoods,
+    default_sampling,
+    get_estimator,
     hinge_cost,
-    importance_weights,
-    surrogate_loss,
 )
+from fpnas.search.most_probable import BudgetSolution, most_probable_within
 from fpnas.search.result import Candidate, SearchResult
-from fpnas.search.sampling import AdaptiveSampling, Sampling
 from fpnas.solver.optimizer import restore_optimizer
 from fpnas.spaces.space import SearchSpace
 
 _logger = logging.getLogger(__name__)
+
+# evaluate(choices[K, V]) -> log-likelihoods [K]: how well each architecture explains the data.
+Evaluate = Callable[[Tensor], Tensor]
+# callback(iteration, scalars), after every step.
+Callback = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ArchitectureSearcher:
 
     Every step is ``choices = searcher.ask()`` and ``searcher.tell(choices, log_likelihoods)``, or
     ``searcher.discard()`` in a warm-up.
-    Alpha follows equation 7 with Adam at a constant learning rate.
+    Alpha follows the estimator's loss with Adam at a constant learning rate.
 
     ``history`` holds these scalars of every step. They describe the distribution that the step's
     samples were drawn from, hence the state before the step's update:
@@ -93,7 +93,7 @@ class ArchitectureSearcher:
     def __init__(
         self,
         space: SearchSpace,
-        cost: Cost | None = None,
+        cost: CostFunction | None = None,
         target: float | None = None,
         *,
         floor: float = 0.0,
@@ -104,25 +104,21 @@ class ArchitectureSearcher:
         lr: float = 0.016,
         seed: int = 0,
     ) -> None:
-        if target is not None and cost is None:
-            raise UserError(f"A target ({target}) needs a cost function; found cost=None.")
         if not 0 <= floor < 1 or (floor and target is None):
             raise UserError(f"A floor is a share of a target, at least 0, below 1; found {floor}.")
         if beta < 0 or lr <= 0:
             raise UserError(f"Needs beta >= 0 and lr > 0, found beta={beta} and lr={lr}.")
         check_known(distribution, DISTRIBUTIONS, f"Unknown distribution '{distribution}'")
         self.space = space
-        self.target = math.inf if target is None else float(target)
+        self.target = checked_target(space, cost, target)
         self.floor = floor
         self.estimator = get_estimator(estimator)
         self.sampling = default_sampling(space) if sampling is None else sampling
         self.beta = beta
         self.lr = lr
         self.history: dict[str, list[float]] = {}
-        self._cost = _no_cost if cost is None else cost
-        if target is not None:
-            check_reachable(space, self._cost, self.target)
-        self._generator = torch.Generator().manual_seed(seed)
+        self.cost = _no_cost if cost is None else cost
+        self.generator = torch.Generator().manual_seed(seed)
         self._draw: _Draw | None = None
         self._set_distribution(DISTRIBUTIONS[distribution](space))
         if floor:
@@ -144,9 +140,9 @@ class ArchitectureSearcher:
             num_samples = max(self.estimator.min_samples, self.sampling.num_samples(entropy))
         elif num_samples < 1:
             raise UserError(f"ask() draws at least 1 architecture, found {num_samples}.")
-        choices = self.distribution.sample(num_samples, self._generator)
+        choices = self.estimator.draw(self, num_samples)
         mode = self.distribution.mode()
-        *costs, mode_cost = evaluate_cost(self._cost, torch.cat([choices, mode[None]]))
+        *costs, mode_cost = self.costs(torch.cat([choices, mode[None]]))
         costs = torch.stack(costs)
         scalars = {
             "entropy": entropy,
@@ -154,7 +150,7 @@ class ArchitectureSearcher:
             "expected_cost": float(costs.mean()),
             "mode_cost": float(mode_cost),
         }
-        scalars["redraws"] = self._redraw_outside_budget(choices, costs)
+        scalars["redraws"] = self.estimator.redraw(self, choices, costs)
         scalars["sampled_cost"] = float(costs.mean())
         scalars["over_target"] = int((costs > self.target).sum())
         self._draw = _Draw(choices, hinge_cost(self._folded(costs), self.target), scalars)
@@ -171,16 +167,10 @@ class ArchitectureSearcher:
         if draw is None or not torch.equal(draw.choices, choices):
             raise UserError("tell() takes exactly the architectures that the last ask() returned.")
         log_likelihoods = check_log_likelihoods(log_likelihoods, draw.choices)
-        weights = importance_weights(
-            log_likelihoods, draw.hinge, self.beta, self.estimator.baseline
-        )
-        self._optimizer.zero_grad()
-        surrogate_loss(self.distribution, draw.choices, weights).backward()
-        self._optimizer.step()
+        self.estimator.learn(self, draw.choices, log_likelihoods, draw.hinge)
         self._draw = None
         scalars = {**draw.scalars, "log_likelihood": float(log_likelihoods.mean())}
-        for name, value in scalars.items():
-            self.history.setdefault(name, []).append(value)
+        self._record(scalars)
         return scalars
 
     def discard(self) -> dict[str, float]:
@@ -194,6 +184,20 @@ class ArchitectureSearcher:
         self._draw = None
         return scalars
 
+    def follow(self, loss: Tensor) -> None:
+        """One step of Adam that lowers ``loss`` by moving alpha."""
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+
+    def costs(self, choices: Tensor) -> Tensor:
+        """The cost of each architecture, float64 [K]; 0 without a cost function."""
+        return evaluate_cost(self.cost, choices)
+
+    def outside_budget(self, costs: Tensor) -> Tensor:
+        """Which of ``costs`` [K] exceed the target or miss the floor, bool [K]."""
+        return self._folded(costs) > self.target
+
     def convert_to_joint(self) -> None:
         """From the factorised to the joint distribution; P and H stay, the optimizer starts afresh.
 
@@ -205,12 +209,12 @@ class ArchitectureSearcher:
     def within_budget(self) -> BudgetSolution:
         """The most probable architecture within budget. Raises BudgetError if there is none."""
         floor = self.floor * self.target if self.floor else 0.0
-        return most_probable_within(self.distribution, self._cost, self.target, floor=floor)
+        return most_probable_within(self.distribution, self.cost, self.target, floor=floor)
 
     def result(self, top_m: int = 5) -> SearchResult:
         """What was found so far, with the ``top_m`` most probable architectures and their costs."""
         choices, log_probs = self.distribution.top(top_m)
-        costs = evaluate_cost(self._cost, choices)
+        costs = self.costs(choices)
         solution = self.within_budget()
         if costs[0] > self.target:
             _logger.warning(
@@ -247,7 +251,8 @@ class ArchitectureSearcher:
             "distribution": "joint" if joint else "factorized",
             "logits": self.distribution.logits.detach().clone(),
             "optimizer": copy.deepcopy(self._optimizer.state_dict()),
-            "generator": self._generator.get_state(),
+            "generator": self.generator.get_state(),
+            "estimator": copy.deepcopy(self.estimator.state_dict()),
             "history": copy.deepcopy(self.history),
             "draw": None
             if draw is None
@@ -269,7 +274,9 @@ class ArchitectureSearcher:
         with torch.no_grad():
             self.distribution.logits.copy_(state["logits"])
         restore_optimizer(self._optimizer, state["optimizer"])
-        self._generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"])
+        # Absent from what was saved when no estimator had anything to remember.
+        self.estimator.load_state_dict(copy.deepcopy(state.get("estimator", {})))
         self.history = copy.deepcopy(state["history"])
         self._draw = None if state["draw"] is None else _Draw(**state["draw"])
 
@@ -277,27 +284,83 @@ class ArchitectureSearcher:
         self.distribution = distribution
         self._optimizer = torch.optim.Adam(distribution.parameters(), lr=self.lr)
 
+    def _record(self, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self.history.setdefault(name, []).append(value)
+
     def _folded(self, costs: Tensor) -> Tensor:
         return folded(costs, self.target, self.floor * self.target) if self.floor else costs
-
-    def _redraw_outside_budget(self, choices: Tensor, costs: Tensor) -> int:
-        """Replace, in place, what is outside the budget by new draws; returns how many."""
-        redraws = 0
-        for _ in range(self.estimator.max_redraws):
-            over = (self._folded(costs) > self.target).nonzero()[:, 0]
-            if not len(over):
-                break
-            choices[over] = self.distribution.sample(len(over), self._generator)
-            costs[over] = evaluate_cost(self._cost, choices[over])
-            redraws += len(over)
-        return redraws
-
-
-def default_sampling(space: SearchSpace) -> AdaptiveSampling:
-    """The paper's lambda = 1/4, or more where that would start with fewer than 14 samples."""
-    at_least_14 = AdaptiveSampling.starting_at(14, space.num_architectures)
-    return AdaptiveSampling(max(0.25, at_least_14.lambda_))
 
 
 def _no_cost(choices: Tensor) -> Tensor:
     return torch.zeros(len(choices))
+
+
+def search(
+    space: SearchSpace,
+    evaluate: Evaluate,
+    cost: CostFunction | None = None,
+    target: float | None = None,
+    *,
+    estimator: str | Estimator = "budgeted",
+    sampling: Sampling | None = None,
+    iterations: int = 1000,
+    seed: int = 0,
+    distribution: str = "mixed",
+    joint_iteration: int | None = None,
+    likelihood_scale: float = 1.0,
+    beta: float = 0.3,
+    lr: float = 0.016,
+    callback: Callback | None = None,
+) -> SearchResult:
+    """Learn a distribution over the architectures of ``space``; return the best within budget.
+
+    Args:
+        space: what is searched, for instance ``SearchSpace.from_variables(...)``.
+        evaluate: ``evaluate(choices[K, V]) -> log-likelihoods[K]``. Called once a step with a few
+            architectures; may be noisy. Only differences within a call matter.
+        cost: ``cost(choices[K, V]) -> [K]``, positive and cheap to compute. None: no cost.
+        target: the returned architecture's cost is at most this. None: no limit.
+        estimator: "budgeted" (ours) or "paper" (equation 7 to the letter).
+        sampling: number of architectures a step. None: lambda = 1/4 as in the paper, or more where
+            that would start with fewer than 14.
+        iterations: steps of alpha.
+        seed: of the sampled architectures. ``evaluate`` has its own randomness.
+        distribution: "joint", "factorized", or "mixed": factorised first, then joint.
+        joint_iteration: for "mixed", the number of factorised steps. None: a quarter of all.
+        likelihood_scale: factor of the log-likelihoods. The larger, the sharper the likelihood
+            shares; "paper" is sensitive to it, "budgeted" hardly.
+        beta: coefficient of the cost share in equation 7.
+        lr: Adam's constant learning rate for alpha.
+        callback: ``callback(iteration, scalars)`` after every step, for progress and logs.
+
+    Raises UserError on arguments that cannot be used, BudgetError on an unreachable target.
+    """
+    if iterations < 1:
+        raise UserError(f"A search needs at least 1 iteration, found {iterations}.")
+    if not likelihood_scale > 0:
+        raise UserError(f"likelihood_scale must be positive, found {likelihood_scale}.")
+    mixed = distribution == "mixed"
+    if joint_iteration is not None and not mixed:
+        raise UserError(f"joint_iteration belongs to distribution='mixed', found '{distribution}'.")
+    searcher = ArchitectureSearcher(
+        space,
+        cost,
+        target,
+        estimator=estimator,
+        sampling=sampling,
+        distribution="factorized" if mixed else distribution,
+        beta=beta,
+        lr=lr,
+        seed=seed,
+    )
+    switch = iterations // 4 if joint_iteration is None else joint_iteration
+    for iteration in range(iterations):
+        if mixed and iteration == switch:
+            searcher.convert_to_joint()
+        choices = searcher.ask()
+        log_likelihoods = torch.as_tensor(evaluate(choices)) * likelihood_scale
+        scalars = searcher.tell(choices, log_likelihoods)
+        if callback is not None:
+            callback(iteration, scalars)
+    return searcher.result()

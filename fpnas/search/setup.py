@@ -1,31 +1,127 @@
-"""What a search needs from its config and its data, before and after images are decoded."""
+"""From a config to what a search needs: checked values, budgets, two halves of the images."""
 
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from fpnas.config import CfgNode
+from fpnas.config.checks import check_name, check_unused, check_value
 from fpnas.data import (
     ImageSet,
+    Preprocessing,
     TestLoader,
     TrainLoader,
     cache_images,
     check_several_classes,
     find_dataset,
+    preprocessing,
     stratified_split,
 )
 from fpnas.engine import check_setup
-from fpnas.modeling import SearchedNet, SuperNet, recalibrate_bn
-from fpnas.search.costs import Budget, build_budgets, check_budgets, short_target
-from fpnas.search.options import check_halves, check_search_config
-from fpnas.search.sampling import AdaptiveSampling, FixedSampling, Sampling
-from fpnas.spaces import NetworkSpace, build_space
+from fpnas.errors import DataError
+from fpnas.modeling import SHARING, SearchedNet, SuperNet, recalibrate_bn
+from fpnas.search.budget import COSTS, Budget, build_budgets, check_budgets, short_target
+from fpnas.search.distribution import FIRST_DISTRIBUTION
+from fpnas.search.estimator import SAMPLING, get_estimator
+from fpnas.search.result import PRETRAINED_WAY
+from fpnas.solver import check_solver_config
+from fpnas.spaces import NetworkSpace, SearchSpace, build_space
 from fpnas.training.accuracy import evaluate
 from fpnas.utils import comm
+
+logger = logging.getLogger(__name__)
+
+# What trains a single network: other values would do nothing in a search.
+_UNUSED = (
+    *("SOLVER.BODY_LR", "SOLVER.LABEL_SMOOTHING", "SOLVER.EMA_DECAY", "SOLVER.COMPILE"),
+    *("SOLVER.DISTILL.ARCH", "SOLVER.DISTILL.WEIGHTS"),
+    *("SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),
+)
+
+
+def check_search_config(cfg: CfgNode) -> None:
+    """Raise ConfigError, which names the key, for the first value that a search cannot use."""
+    check_name("SEARCH.COST", cfg.SEARCH.COST, COSTS)
+    check_name("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, FIRST_DISTRIBUTION)
+    check_name("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, SAMPLING)
+    check_name("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
+    get_estimator(cfg.SEARCH.ESTIMATOR)
+    SAMPLING[cfg.SEARCH.SAMPLING](cfg.SEARCH)
+    check_solver_config(cfg)
+    check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
+    check_unused(cfg, _UNUSED, "a search")
+    search = cfg.SEARCH
+    for key, is_valid, valid in (
+        (
+            "WARMUP_EPOCHS",
+            0 <= search.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS,
+            "at least 0, below SOLVER.EPOCHS",
+        ),
+        ("WARMUP_SAMPLES", search.WARMUP_SAMPLES >= 0, "at least 0"),
+        ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
+        ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
+        ("FLOOR", 0 <= search.FLOOR < 1, "at least 0, below 1"),
+        ("BETA", search.BETA >= 0, "at least 0"),
+        ("LIKELIHOOD_SCALE", search.LIKELIHOOD_SCALE > 0, "above 0"),
+        ("CLASSIFIER_LR", search.CLASSIFIER_LR > 0, "above 0"),
+        ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
+        ("TEMPERATURE_START", search.TEMPERATURE_START > 0, "above 0"),
+        ("TEMPERATURE_END", search.TEMPERATURE_END > 0, "above 0"),
+        ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
+        ("TOP_M", search.TOP_M >= 1, "at least 1"),
+    ):
+        check_value(f"SEARCH.{key}", search[key], is_valid, valid)
+
+
+def check_halves(cfg: CfgNode, num_train: int, num_val: int) -> None:
+    """Raise DataError if a half of the images, so many in each, does not make a batch."""
+    search = cfg.SEARCH
+    for half, count, key, batch_size in (
+        ("training", num_train, "SOLVER.BATCH_SIZE", cfg.SOLVER.BATCH_SIZE),
+        ("validation", num_val, "SEARCH.VAL_BATCH_SIZE", search.VAL_BATCH_SIZE),
+    ):
+        if count < batch_size:
+            raise DataError(
+                f"{count} of the {num_train + num_val} images are the search's {half} half "
+                f"(SEARCH.TRAIN_FRACTION {search.TRAIN_FRACTION:g}), too few for a batch of "
+                f"{batch_size}. Add images or lower {key}."
+            )
+
+
+def warn_of_late_joint_epoch(cfg: CfgNode) -> None:
+    """Warn if the distribution is to become joint after the end of the search."""
+    search, epochs = cfg.SEARCH, cfg.SOLVER.EPOCHS
+    turns_joint = search.METHOD == "probabilistic" and search.DISTRIBUTION == "mixed"
+    if turns_joint and search.JOINT_EPOCH >= epochs:
+        logger.warning(
+            "SEARCH.JOINT_EPOCH is %g, but the search has %d epochs (SOLVER.EPOCHS): its "
+            "distribution stays factorised, as with SEARCH.DISTRIBUTION 'factorized'",
+            *(search.JOINT_EPOCH, epochs),
+        )
+
+
+def warn_of_few_steps(cfg: CfgNode, space: SearchSpace, steps: int) -> None:
+    """Warn if so many steps after the warm-up cannot make the distribution prefer anything.
+
+    A step moves a logit by about SEARCH.ALPHA_LR at most (Adam). After n steps that all agree, the
+    most probable of m values thus has the odds exp(2 n ALPHA_LR) : (m - 1).
+    """
+    reach = 2 * cfg.SEARCH.ALPHA_LR * (steps // (len(cfg.SEARCH.TARGETS) or 1))
+    values = max(space.cardinalities)
+    odds = math.exp(min(reach, 100)) / max(values - 1, 1)
+    if odds < 1:
+        logger.warning(
+            "This search is too short to find anything: %d steps after the warm-up move the "
+            "probability of one of %d values from %.3f to %.3f at most, even if all of them agree. "
+            "Raise SOLVER.EPOCHS, lower SOLVER.BATCH_SIZE, or add images. %s",
+            *(steps, values, 1 / values, odds / (1 + odds), PRETRAINED_WAY),
+        )
 
 
 @dataclass(frozen=True)
@@ -34,7 +130,6 @@ class SearchPlan:
 
     cfg: CfgNode
     budgets: tuple[Budget, ...]
-    sampling: Sampling
     images: ImageSet
 
     @classmethod
@@ -42,12 +137,12 @@ class SearchPlan:
         """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
         check_search_config(cfg)
         check_budgets(cfg)
-        space, sampling = build_space(cfg), _build_sampling(cfg)
+        space = build_space(cfg)
         check_setup(cfg)
         images = find_dataset(cfg, "train")
         check_several_classes(images, cfg)
         space = space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or len(images.classes))
-        plan = cls(cfg, build_budgets(cfg, space), sampling, images)
+        plan = cls(cfg, build_budgets(cfg, space), images)
         plan._with(images)  # whatever it refuses shall be said before images are decoded
         return plan
 
@@ -73,31 +168,48 @@ class SearchPlan:
         ranks = (comm.get_rank(), comm.get_world_size())
         train_loader = TrainLoader(train_half, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *ranks)
         return SearchSetup(
-            cfg=cfg,
             budgets=self.budgets,
+            cost=cfg.SEARCH.COST,
             num_classes=self.num_classes,
-            sampling=self.sampling,
             train_loader=train_loader,
             val_loader=TrainLoader(
                 val_half, cfg, cfg.SEARCH.VAL_BATCH_SIZE, cfg.SEED + 1, *ranks, augment=False
             ),
             val_images=TestLoader(val_half, cfg, cfg.TEST.BATCH_SIZE, *ranks),
+            preprocessing=preprocessing(cfg),
+            bn_batches=cfg.SEARCH.BN_BATCHES,
             max_iter=cfg.SOLVER.EPOCHS * len(train_loader),
+            output_dir=Path(cfg.OUTPUT_DIR),
         )
 
 
 @dataclass(frozen=True)
 class SearchSetup:
-    """What a search needs from its config and its data; making it writes nothing."""
+    """What a search needs beside its trainer's options; making it writes nothing.
 
-    cfg: CfgNode
+    Attributes:
+        budgets: one for each target.
+        cost: what they count, as in SEARCH.COST.
+        num_classes: of the data.
+        train_loader: batches that update omega.
+        val_loader: batches that rate samples.
+        val_images: the images of ``val_loader``, each once, to evaluate on.
+        preprocessing: of the images that a found network is fed with.
+        bn_batches: that measure BatchNorm statistics before an architecture is evaluated.
+        max_iter: steps of the search.
+        output_dir: of everything that is written.
+    """
+
     budgets: tuple[Budget, ...]
+    cost: str
     num_classes: int
-    sampling: Sampling
     train_loader: TrainLoader
     val_loader: TrainLoader
     val_images: TestLoader
+    preprocessing: Preprocessing
+    bn_batches: int
     max_iter: int
+    output_dir: Path
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode) -> SearchSetup:
@@ -123,21 +235,16 @@ class SearchSetup:
         """With the supernet's weights, and BatchNorm statistics of its own."""
         network = supernet.extract(choices)
         device = next(network.parameters()).device
-        batches = itertools.islice(self.train_loader.iterate(), self.cfg.SEARCH.BN_BATCHES)
+        batches = itertools.islice(self.train_loader.iterate(), self.bn_batches)
         recalibrate_bn(network, (images.to(device) for images, _ in batches))
         return network
 
     def folder(self, target: float) -> Path:
         """Where the result for ``target`` is written."""
-        output_dir = Path(self.cfg.OUTPUT_DIR)
-        return output_dir if len(self.budgets) == 1 else output_dir / f"target-{self.short(target)}"
+        if len(self.budgets) == 1:
+            return self.output_dir
+        return self.output_dir / f"target-{self.short(target)}"
 
     def short(self, target: float) -> str:
         """``target`` in names of files and architectures."""
-        return short_target(self.cfg.SEARCH.COST, target)
-
-
-def _build_sampling(cfg: CfgNode) -> Sampling:
-    if cfg.SEARCH.SAMPLING == "fixed":
-        return FixedSampling(cfg.SEARCH.NUM_SAMPLES)
-    return AdaptiveSampling(cfg.SEARCH.LAMBDA)
+        return short_target(self.cost, target)

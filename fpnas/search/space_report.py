@@ -11,7 +11,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from fpnas.search.sampling import AdaptiveSampling
+from fpnas.search.estimator import AdaptiveSampling
 from fpnas.spaces import SPACE_REGISTRY, NetworkSpace
 from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
 

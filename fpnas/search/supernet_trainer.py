@@ -1,19 +1,24 @@
-"""What every search on a supernet has: weights, searchers and two halves of the data."""
+"""What every search on a supernet has: weights, searchers, two halves of the data, and its step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from fpnas.config import CfgNode
 from fpnas.data.loader import BatchSource
-from fpnas.engine import TrainerBase
+from fpnas.engine import TrainerBase, check_finite
 from fpnas.modeling import SuperNet
 from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.search.setup import SearchPlan, SearchSetup
 from fpnas.solver import restore_optimizer
+from fpnas.utils import comm
 
 # Images [N, 3, H, W] and labels [N].
 Batch = tuple[Tensor, Tensor]
@@ -21,6 +26,10 @@ Batch = tuple[Tensor, Tensor]
 
 class SupernetTrainer(TrainerBase):
     """Base of the trainers that learn omega on one half of the images and alpha on the other.
+
+    A step draws something that alpha describes; omega follows its loss on a training batch; then,
+    after the warm-up, alpha follows what a validation batch says. A subclass is a search method: it
+    says what is drawn and what is learned from it, and builds itself from a config.
 
     Several searchers, one for each budget, share the supernet and its warm-up: they take the steps
     in turn.
@@ -35,7 +44,16 @@ class SupernetTrainer(TrainerBase):
         clip_grad_norm: largest norm of omega's gradient; 0: no limit.
         channels_last: memory format of the images, which the supernet's should be, too.
         amp: bfloat16 autocast.
+
+    Attributes:
+        supernet_type: class of its supernet.
+        rated: what its samples are called in the report.
+        unused: keys under cfg.SEARCH that do not apply to it.
     """
+
+    supernet_type: ClassVar[type[SuperNet]] = SuperNet
+    rated: ClassVar[str] = "architectures"
+    unused: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -62,6 +80,43 @@ class SupernetTrainer(TrainerBase):
         self._device = next(supernet.parameters()).device
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
+    @classmethod
+    def build_supernet(cls, plan: SearchPlan) -> SuperNet:
+        """A new supernet of the method's kind, where and as it is trained."""
+        cfg = plan.cfg
+        supernet = cls.supernet_type(
+            plan.space, plan.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
+        ).to(comm.get_device())
+        if cfg.SOLVER.CHANNELS_LAST:
+            supernet = supernet.to(memory_format=torch.channels_last)
+        return supernet
+
+    @classmethod
+    @abstractmethod
+    def from_cfg(cls, cfg: CfgNode, setup: SearchSetup, supernet: SuperNet) -> SupernetTrainer:
+        """The trainer of ``supernet`` that SEARCH and SOLVER ask for, on what ``setup`` holds."""
+
+    @staticmethod
+    def _searchers(
+        kind: type[ArchitectureSearcher], cfg: CfgNode, setup: SearchSetup, **options: Any
+    ) -> list[Any]:
+        """A new searcher of this ``kind`` for each budget; ``options`` are those of the kind."""
+        options |= {"floor": cfg.SEARCH.FLOOR, "beta": cfg.SEARCH.BETA, "lr": cfg.SEARCH.ALPHA_LR}
+        return [
+            kind(budget.space, budget.cost, budget.target, seed=cfg.SEED + number, **options)
+            for number, budget in enumerate(setup.budgets)
+        ]
+
+    @staticmethod
+    def _common_options(cfg: CfgNode, setup: SearchSetup) -> dict[str, Any]:
+        """The keyword arguments of this base class."""
+        return {
+            "warmup_iterations": setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
+            "clip_grad_norm": cfg.SOLVER.CLIP_GRAD_NORM,
+            "channels_last": cfg.SOLVER.CHANNELS_LAST,
+            "amp": cfg.SOLVER.AMP,
+        }
+
     @property
     def searcher(self) -> ArchitectureSearcher:
         """The searcher whose turn it is."""
@@ -84,6 +139,59 @@ class SupernetTrainer(TrainerBase):
         del self._train_batches, self._val_batches
         super().after_train()
 
+    def run_step(self) -> None:
+        """Draw, update omega and, after the warm-up, alpha."""
+        searcher = self.searcher
+        batch, data_time = self._next(self._train_batches)
+        sample = self._draw()
+        loss = self._update_weights(sample, batch)
+        if self.warming_up:
+            scalars = self._leave_alpha()
+        else:
+            batch, waited = self._next(self._val_batches)
+            data_time += waited
+            scalars = self._update_alpha(sample, batch)
+        self.storage.put_scalars(loss=loss, data_time=data_time, target=searcher.target, **scalars)
+
+    @abstractmethod
+    def _draw(self) -> Any:
+        """What this step trains and rates."""
+
+    @abstractmethod
+    def _backward(self, sample: Any, batch: Batch) -> Tensor:
+        """The loss of ``sample`` on a training batch, after its backward pass."""
+
+    @abstractmethod
+    def _gradients(self) -> list[Tensor]:
+        """Those of omega that the backward pass left."""
+
+    @abstractmethod
+    def _update_alpha(self, sample: Any, batch: Batch) -> dict[str, float]:
+        """Let the searcher learn from a validation batch; the step's scalars."""
+
+    @abstractmethod
+    def _leave_alpha(self) -> dict[str, float]:
+        """The scalars of a step of the warm-up, which leaves alpha alone."""
+
+    def _update_weights(self, sample: Any, batch: Batch) -> Tensor:
+        """One step of omega on the loss of ``sample``; that loss, its mean over the processes."""
+        loss = comm.all_reduce_mean(self._backward(sample, batch))
+        check_finite(loss, self.iter)
+        if comm.get_world_size() > 1:
+            _average_over_processes(self._gradients())
+        if self._clip_grad_norm:
+            _clip(self._gradients(), self._clip_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss
+
+    def _loss(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """Cross-entropy, the mean over the batch."""
+        images, labels = batch
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._amp):
+            logits = network(images)
+        return F.cross_entropy(logits.float(), labels)
+
     def _next(self, batches: Iterator[Batch]) -> tuple[Batch, float]:
         """A batch on the supernet's device, and the seconds that it was waited for."""
         start = time.perf_counter()
@@ -105,3 +213,15 @@ class SupernetTrainer(TrainerBase):
         for searcher, own in zip(self.searchers, state["searchers"], strict=True):
             searcher.load_state_dict(own)
         restore_optimizer(self.optimizer, state["optimizer"])
+
+
+def _average_over_processes(grads: list[Tensor]) -> None:
+    """Replace gradients by their mean over the processes, in one collective."""
+    mean = comm.all_reduce_mean(torch.cat([grad.reshape(-1) for grad in grads]))
+    for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(part.view(grad.shape))
+
+
+def _clip(grads: list[Tensor], max_norm: float) -> None:
+    norm = torch.nn.utils.get_total_norm(grads)
+    torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))

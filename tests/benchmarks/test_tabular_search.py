@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from fpnas.errors import DataError, UserError
-from fpnas.search.tabular import Table, nas_bench_macro
 from fpnas.spaces.space import SearchSpace
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -36,8 +35,14 @@ def tabular_search(monkeypatch):
     import tabular_search
 
     yield tabular_search
-    for name in ("tabular_search", "accel_nasbench", "my_widths"):
+    for name in ("tabular_search", "tabular", "accel_nasbench", "my_widths"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def tabular(tabular_search):
+    """The benchmarks of the script."""
+    return sys.modules["tabular"]
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +63,8 @@ def macro_file(tmp_path_factory):
     return path
 
 
-def test_macro_table(macro_file):
-    table = nas_bench_macro(str(macro_file))
+def test_macro_table(tabular, macro_file):
+    table = tabular.nas_bench_macro(str(macro_file))
     choices = torch.tensor([[2, 1, 1, 0, 0, 0, 2, 2], [0] * 8])
     assert table.cost(choices).tolist() == [42_000_000, 10_000_000]
     assert table.accuracy(choices)[1] == pytest.approx(75, abs=1e-4)
@@ -68,8 +73,8 @@ def test_macro_table(macro_file):
     assert measured.unique().tolist() == pytest.approx([74.8, 75, 75.2], abs=1e-4)
 
 
-def test_evaluator_gives_log_likelihoods_of_the_error(macro_file):
-    table = nas_bench_macro(str(macro_file))
+def test_evaluator_gives_log_likelihoods_of_the_error(tabular, macro_file):
+    table = tabular.nas_bench_macro(str(macro_file))
     choices = torch.zeros(20_000, 8, dtype=torch.int64)
     evaluate = table.evaluator(torch.Generator().manual_seed(0), likelihood_scale=96, noise=0.01)
     values = evaluate(choices)
@@ -99,8 +104,8 @@ def test_all_methods_report_the_promised_figures(tabular_search, macro_file, tmp
     assert report["paper"]["samples"] < 14 * 60
 
 
-def test_judge_counts_better_architectures_within_budget(tabular_search, macro_file):
-    table = nas_bench_macro(str(macro_file))
+def test_judge_counts_better_architectures_within_budget(tabular_search, tabular, macro_file):
+    table = tabular.nas_bench_macro(str(macro_file))
     judge = tabular_search.Judge(table, percentile=50)
     affordable = table.reference()[table.cost(table.reference()) <= judge.target]
     order = table.accuracy(affordable).argsort(descending=True)
@@ -120,7 +125,7 @@ def test_judge_counts_better_architectures_within_budget(tabular_search, macro_f
 ADAPTER = """
 import torch
 from itertools import product
-from fpnas.search.tabular import Table
+from tabular import Table
 from fpnas.spaces.space import SearchSpace
 
 def load(path):
@@ -184,15 +189,15 @@ def test_accel_nasbench_surrogate(tabular_search, tmp_path):
     assert benchmark.accuracy(reference).max() >= benchmark.accuracy(reference[:20_000]).max()
 
 
-def test_unusable_data(tabular_search, tmp_path):
+def test_unusable_data(tabular, tmp_path):
     with pytest.raises(DataError, match="No such file"):
-        nas_bench_macro(str(tmp_path / "missing.json"))
+        tabular.nas_bench_macro(str(tmp_path / "missing.json"))
     path = tmp_path / "short.json"
     path.write_text('{"00000000": {"test_acc": [1, 2, 3], "flops": 5}}')
     with pytest.raises(DataError, match="not the JSON file of NAS-Bench-Macro"):
-        nas_bench_macro(str(path))
+        tabular.nas_bench_macro(str(path))
     space = SearchSpace.from_variables("pair", [[[0, 1]]])
     with pytest.raises(DataError, match="each of the 2 architectures"):
-        Table(space, torch.tensor([[0], [0]]), torch.zeros(2, 1), torch.ones(2))
+        tabular.Table(space, torch.tensor([[0], [0]]), torch.zeros(2, 1), torch.ones(2))
     with pytest.raises(DataError, match="must match 2 rows"):
-        Table(space, torch.tensor([[0], [1]]), torch.zeros(2), torch.ones(2))
+        tabular.Table(space, torch.tensor([[0], [1]]), torch.zeros(2), torch.ones(2))

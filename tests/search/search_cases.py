@@ -38,3 +38,18 @@ def randomised(
     with torch.no_grad():
         distribution.logits.normal_(0, scale, generator=generator)
     return distribution
+
+
+def lumpy_cost(choices):
+    """A cost with interactions and no order in the values, from 1 to 30."""
+    mixed = (choices * torch.arange(3, 3 + choices.shape[1])).sum(dim=1)
+    return mixed * 7919 % 30 + 1
+
+
+def additive_case():
+    """10^8 architectures whose likely ones are all too expensive."""
+    space = SearchSpace.from_variables("wide", [[list(range(10))]] * 8)
+    distribution = FactorizedDistribution(space)
+    with torch.no_grad():
+        distribution.logits.copy_(torch.arange(10.0).expand(8, 10) * 0.3)
+    return space, distribution, lambda choices: choices.sum(dim=1) + 1

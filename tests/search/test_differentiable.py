@@ -100,7 +100,7 @@ def test_below_the_target_cost_does_not_count() -> None:
 def test_alpha_step_reaches_every_variable_and_no_weight() -> None:
     trainer = make_trainer(warmup=0, beta=0.0)
     batch = next(Batches(2).iterate())
-    trainer.searchers[0].learn(trainer._loss(batch, trainer.searchers[0].relax(1.0)))
+    trainer.searchers[0].learn(trainer._mixture_loss(trainer.searchers[0].relax(1.0), batch))
     assert torch.count_nonzero(trainer.searchers[0].distribution.logits) == 2 * len(SPACE.variables)
     assert all(weight.grad is None for weight in trainer.supernet.parameters())
 
@@ -275,6 +275,18 @@ def test_whole_run_from_a_config_and_its_resumption(
         ({"SEARCH__METHOD": "diferentiable"}, "SEARCH.METHOD.*Did you mean 'differentiable'"),
         ({"SEARCH__TEMPERATURE_START": 0.0}, "SEARCH.TEMPERATURE_START is 0"),
         ({"SEARCH__TEMPERATURE_END": -1.0}, "SEARCH.TEMPERATURE_END is -1"),
+        ({"SEARCH__DISTRIBUTION": "joint"}, "SEARCH.DISTRIBUTION is 'joint'; valid: 'mixed'; S"),
+        (
+            {"SEARCH__JOINT_EPOCH": 2.0},
+            "SEARCH.JOINT_EPOCH is 2.0; valid: 10.0; SEARCH.METHOD 'dif",
+        ),
+        ({"SEARCH__SAMPLING": "fixed"}, "SEARCH.SAMPLING is 'fixed'.*does not use it"),
+        ({"SEARCH__LAMBDA": 0.5}, "SEARCH.LAMBDA is 0.5.*does not use it"),
+        ({"SEARCH__NUM_SAMPLES": 4}, "SEARCH.NUM_SAMPLES is 4.*does not use it"),
+        ({"SEARCH__ESTIMATOR": "paper"}, "SEARCH.ESTIMATOR is 'paper'.*does not use it"),
+        ({"SEARCH__LIKELIHOOD_SCALE": 1.0}, "SEARCH.LIKELIHOOD_SCALE is 1.0.*does not use it"),
+        ({"SEARCH__WARMUP_SAMPLES": 1}, "SEARCH.WARMUP_SAMPLES is 1.*does not use it"),
+        ({"SEARCH__CLASSIFIER_LR": 0.05}, "SEARCH.CLASSIFIER_LR is 0.05.*does not use it"),
     ],
 )
 def test_wrong_keys_leave_nothing(

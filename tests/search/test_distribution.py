@@ -12,7 +12,7 @@ from search_cases import KINDS, SPACE, all_choices, randomised, small_spaces
 
 from fpnas.errors import UserError
 from fpnas.search import FactorizedDistribution, JointDistribution
-from fpnas.search.enumeration import descending_sums
+from fpnas.search.distribution import descending_sums
 from fpnas.spaces.space import SearchSpace
 
 kinds = st.sampled_from(KINDS)

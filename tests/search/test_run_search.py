@@ -25,10 +25,11 @@ from fpnas.errors import (
     UserError,
 )
 from fpnas.modeling import SearchedNet, SuperNet
-from fpnas.search import SearchResult, costs
+from fpnas.search import SearchResult, budget
 from fpnas.search import run as search_run
 from fpnas.search import setup as search_setup
-from fpnas.search.options import check_search_config
+from fpnas.search.methods import search_method
+from fpnas.search.setup import check_search_config
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas.training import load_trained
 from fpnas.utils.checkpoint import load_weights
@@ -238,6 +239,7 @@ def test_what_needs_no_images_is_checked_before_they_are_decoded(
 def test_shipped_configs_have_no_key_that_a_search_refuses(name: str) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(find_config(name))
+    search_method(cfg)
     check_search_config(cfg)
     is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
     assert not is_mixed or cfg.SEARCH.JOINT_EPOCH < cfg.SOLVER.EPOCHS
@@ -338,7 +340,7 @@ class FlopsAsLatency:
 
 
 def test_latency_is_a_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "LatencyTable", FlopsAsLatency)
+    monkeypatch.setattr(budget, "LatencyTable", FlopsAsLatency)
     latency = {"SEARCH__COST": "latency", "SEARCH__LATENCY_TABLE": "blocks.json"}
     latency |= {"SEARCH__LATENCY_THREADS": 2}
     [result] = search_run.run_search(make_cfg(tmp_path / "a", SEARCH__TARGET=0.5, **latency))

@@ -10,7 +10,7 @@ from toy_supernet import SPACE, Batches
 from fpnas.errors import DivergedError
 from fpnas.modeling import SuperNet
 from fpnas.search import AdaptiveSampling, ArchitectureSearcher, FixedSampling
-from fpnas.search.trainer import SearchTrainer
+from fpnas.search.trainer import Sample, SearchTrainer
 from fpnas.solver import SharedSGD
 
 THREE_SAMPLES = FixedSampling(3)
@@ -108,7 +108,8 @@ def test_weights_follow_the_mean_gradient_of_the_samples() -> None:
     decay = 1e-3 * networks[0].head.fc.weight.detach()
     weight = networks[0].head.fc.weight.detach() - 0.05 * (expected + decay)
 
-    mean_loss = trainer._update_weights([trainer.supernet.bind(row) for row in choices], batch)
+    bound = [trainer.supernet.bind(row) for row in choices]
+    mean_loss = trainer._update_weights(Sample(choices, bound), batch)
 
     torch.testing.assert_close(mean_loss, torch.stack(losses).mean().detach())
     updated = trainer.supernet.extract(choices[0]).head.fc.weight
@@ -135,8 +136,9 @@ def test_gradient_norm_is_clipped() -> None:
     before = {name: w.detach().clone() for name, w in trainer.supernet.store.named_weights()}
     for group in trainer.optimizer.param_groups:
         group["weight_decay"] = 0.0
-    network = trainer.supernet.bind(torch.tensor([1, 1, 1, 1]))
-    trainer._update_weights([network], next(Batches(1).iterate()))
+    choices = torch.tensor([[1, 1, 1, 1]])
+    sample = Sample(choices, [trainer.supernet.bind(choices[0])])
+    trainer._update_weights(sample, next(Batches(1).iterate()))
     moved = torch.cat(
         [(w.detach() - before[n]).flatten() for n, w in trainer.supernet.store.named_weights()]
     )

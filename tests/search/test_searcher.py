@@ -160,6 +160,45 @@ def test_resumption_is_bit_exact(estimator, convert_at):
     assert torch.equal(second.ask(), whole.ask())
 
 
+class _Counting(Estimator):
+    """Draws and learns in a way of its own, and remembers how often each value did well."""
+
+    def __init__(self) -> None:
+        super().__init__("counting")
+        self.wins = torch.zeros(len(SPACE.variables), max(SPACE.cardinalities))
+
+    def draw(self, searcher, num_samples):
+        return searcher.space.sample(num_samples, searcher.generator)
+
+    def learn(self, searcher, choices, log_likelihoods, hinge):
+        best = choices[(log_likelihoods - hinge).argmax()]
+        self.wins[torch.arange(len(best)), best] += 1
+        searcher.distribution.logits.data.copy_(self.wins)
+
+    def state_dict(self):
+        return {"wins": self.wins}
+
+    def load_state_dict(self, state):
+        self.wins = state["wins"]
+
+
+def test_an_estimator_of_another_kind_keeps_a_state_for_each_search():
+    estimator = _Counting()
+    whole, other = searcher(estimator=estimator), searcher(estimator=estimator, seed=1)
+    for search in (whole, other):
+        steps(search, 6)
+    assert (whole.estimator.wins.sum(dim=1) == 6).all() and not estimator.wins.any()
+    assert torch.equal(whole.distribution.logits, whole.estimator.wins.double())
+    first = searcher(estimator=estimator)
+    steps(first, 2)
+    second = searcher(estimator=estimator, seed=99)
+    second.load_state_dict(first.state_dict())
+    for search in (first, second):
+        steps(search, 4)
+        assert torch.equal(search.estimator.wins, whole.estimator.wins)
+        assert search.history == whole.history
+
+
 def test_resumption_between_ask_and_tell():
     first = searcher()
     choices = first.ask()

@@ -16,7 +16,7 @@ from fpnas.archs import Architecture, get_arch
 from fpnas.config import CfgNode, get_cfg
 from fpnas.errors import CheckpointError, ConfigError, UserError
 from fpnas.model_zoo import SearchCost
-from fpnas.search.costs import short_target
+from fpnas.search.budget import short_target
 from fpnas.spaces import NetworkSpace, get_space
 from fpnas_zoo.checkout import CHECKOUT, TABLES, read_table
 

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from fpnas.config import get_cfg
 from fpnas.errors import UserError
-from fpnas.report import write_search_report
-from fpnas.report.heatmap import group_probabilities, heat_maps, marginals
 from fpnas.search import (
     Candidate,
     FactorizedDistribution,
@@ -25,6 +23,8 @@ from fpnas.search import (
     SearchResult,
     search,
 )
+from fpnas.search.heatmap import group_probabilities, heat_maps, marginals
+from fpnas.search.report import write_search_report
 from fpnas.spaces import NetworkSpace, SearchSpace, get_space
 
 TARGET = 2.5e6

@@ -12,13 +12,13 @@ from fpnas.archs import Architecture
 from fpnas.report import figures, html, units
 from fpnas.report.drawing import draw_architecture
 from fpnas.report.figures import BLUE, ORANGE, TEAL, Level, Line, Mark
-from fpnas.report.heatmap import heat_maps
 from fpnas.report.html import Tile
 from fpnas.report.run_files import Metrics, folded_files, read_architecture, read_mapping
+from fpnas.search.heatmap import heat_maps
+from fpnas.search.methods import SEARCH_METHODS
 from fpnas.search.result import Candidate, SearchResult
+from fpnas.search.supernet_trainer import SupernetTrainer
 
-# What a sample is, by SEARCH.METHOD.
-_RATED = {"differentiable": "mixtures of all choices"}
 _UNITS = {"flops": "FLOPs", "params": "params", "latency": "ms"}
 
 
@@ -102,7 +102,8 @@ def _tiles(run: _Run) -> list[Tile]:
         items.append(tile._replace(note=note, share=share) if run.has_target else tile)
     if run.arch is not None:
         items.append(_other_cost(run.arch, run.unit))
-    rated, steps = _RATED.get(run.method, "architectures"), len(result.history.get("entropy", ()))
+    rated = SEARCH_METHODS.get(run.method, SupernetTrainer).rated
+    steps = len(result.history.get("entropy", ()))
     items.append(
         Tile("samples drawn", f"{result.num_samples:,}", f"{rated} rated in {steps:,} steps")
     )
