@@ -2,11 +2,11 @@
 
 from fpnas.export.api import export_model
 from fpnas.export.backbone import export_backbone
-from fpnas.export.fold import fold_bn
 from fpnas.export.formats import EXPORT_FORMATS, ExportFormat, get_formats
 from fpnas.export.parity import Parity, Tolerance, compare
 from fpnas.export.report import ExportReport, table
 from fpnas.export.rewrites import REWRITES, Rewrite, apply_rewrites
+from fpnas.export.rewrites.modules import fold_bn
 
 __all__ = [
     "EXPORT_FORMATS",

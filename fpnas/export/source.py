@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import fpnas
 from fpnas.export.entry import BakedNormalization
-from fpnas.export.fold import fold_bn
 from fpnas.export.quantization import Quantization
 from fpnas.export.rewrites import AUTO, expand_rewrites
+from fpnas.export.rewrites.modules import fold_bn
 
 # Takes images as the graph's input wants them and returns logits (N, num_classes) as float32.
 Runner = Callable[[np.ndarray], np.ndarray]
