@@ -17,13 +17,17 @@ from torch import Tensor, nn
 
 from fpnas.data import Preprocessing
 from fpnas.errors import UserError
-from fpnas.export.entry import BakedNormalization
 from fpnas.export.formats import ExportFormat, get_formats
 from fpnas.export.parity import compare, run_in_batches
-from fpnas.export.quantization import Quantization
 from fpnas.export.report import ExportReport, write_json
 from fpnas.export.rewrites import AUTO, expand_rewrites
-from fpnas.export.source import ExportSource, Runner, prepare_source
+from fpnas.export.source import (
+    BakedNormalization,
+    ExportSource,
+    Quantization,
+    Runner,
+    prepare_source,
+)
 from fpnas.utils.file_io import make_writable
 from fpnas.utils.timing import benchmark
 
@@ -73,7 +77,7 @@ def export_model(
             pixels (N, S, S, 3), resized and cropped.
         calibration: images like ``images`` that set the ranges of int8 activations.
         int8_method, int8_x86_safe, int8_max_drop: see
-            :class:`fpnas.export.quantization.Quantization`.
+            :class:`fpnas.export.source.Quantization`.
 
     A format that fails, or whose file deviates from the model, leaves no file and does not stop the
     others. A file of the same name from an earlier call is replaced only by a good one. The reports

@@ -5,20 +5,11 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fpnas.errors import ConfigError, check_known
-from fpnas.export import (
-    executorch,
-    mobile,
-    onnx,
-    onnx_int8,
-    onnx_variants,
-    pt2,
-    torchscript,
-    trusted,
-)
+from fpnas.export import executorch, onnx, onnx_int8, pt2, torchscript, trusted
 from fpnas.export.parity import Tolerance
 from fpnas.export.source import ExportSource, Runner
 
@@ -63,62 +54,51 @@ class ExportFormat:
         return self.usage.format(file=str(file))
 
 
-_RUN_ONNX = 'onnxruntime.InferenceSession("{file}").run(["logits"], {{"images": images}})[0]'
-_ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
+_ONNX = ExportFormat(
+    name="onnx",
+    description=f"ONNX, opset {onnx.OPSET}, float32; for ONNX Runtime and most toolchains",
+    suffix=".onnx",
+    export=onnx.export,
+    load=onnx.load,
+    read_metadata=onnx.read_metadata,
+    usage='onnxruntime.InferenceSession("{file}").run(["logits"], {{"images": images}})[0]',
+    modules=("onnx", "onnxscript", "onnxruntime"),
+    extra="export",
+    accelerators=onnx.accelerators,
+)
+_HALF = Tolerance(max_rel_error=0.05, min_top1_agreement=98.0)
+# Single logits move by a quantisation step or two; what counts is the best class.
+_INT8 = Tolerance(max_rel_error=math.inf, min_top1_agreement=80.0)
 
+# A format that shares its runtime with another one is a ``replace`` of its row.
 EXPORT_FORMATS: dict[str, ExportFormat] = {
     entry.name: entry
     for entry in (
-        ExportFormat(
-            name="onnx",
-            description=f"ONNX, opset {onnx.OPSET}, float32; for ONNX Runtime and most toolchains",
-            suffix=".onnx",
-            export=onnx.export,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
-            accelerators=mobile.accelerators,
-        ),
-        ExportFormat(
+        _ONNX,
+        replace(
+            _ONNX,
             name="onnx-fp16",
             description="ONNX in float16 between float32 images and logits: half the size",
             suffix=".fp16.onnx",
-            export=onnx_variants.export_fp16,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
-            accelerators=mobile.accelerators,
-            tolerance=Tolerance(max_rel_error=0.05, min_top1_agreement=98.0),
+            export=onnx.export_fp16,
+            tolerance=_HALF,
         ),
-        ExportFormat(
+        replace(
+            _ONNX,
             name="onnx-int8",
             description="ONNX in 8 bits, calibrated on images (QDQ, per channel): a quarter",
             suffix=".int8.onnx",
             export=onnx_int8.export,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
-            accelerators=mobile.accelerators,
             is_calibrated=True,
-            # Single logits move by a quantisation step or two; what counts is the best class.
-            tolerance=Tolerance(max_rel_error=math.inf, min_top1_agreement=80.0),
+            tolerance=_INT8,
         ),
-        ExportFormat(
+        replace(
+            _ONNX,
             name="ort",
             description="ONNX Runtime's own format, for ONNX Runtime Mobile",
             suffix=".ort",
-            export=onnx_variants.export_ort,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
+            export=onnx.export_ort,
+            accelerators=None,
         ),
         ExportFormat(
             name="torchscript",

@@ -25,7 +25,6 @@ from torchvision.ops import clip_boxes_to_image, nms
 
 from fpnas.errors import UserError
 from fpnas.export import onnx
-from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
 from fpnas.utils.file_io import output_file
 from fpnas.utils.timing import torch_threads
@@ -117,7 +116,7 @@ class Comparison:
         detections: of PyTorch, over all images, that must have a partner: those whose score is not
             within 0.001 of being left out.
         torch_ms, onnx_ms: median wall time of an image, with the threads given.
-        accelerators: of phones, see :func:`fpnas.export.mobile.accelerators`.
+        accelerators: of phones, see :func:`fpnas.export.onnx.accelerators`.
     """
 
     max_difference: float
@@ -197,7 +196,12 @@ def _compare(model: RetinaNet | SSD, file: Path, images: Tensor, threads: int) -
             total += int((ours["scores"] >= limit).sum())
     medians = {name: 1000 * float(np.median(values)) for name, values in times.items()}
     return Comparison(
-        max(differences), unmatched, total, medians["torch"], medians["onnx"], accelerators(file)
+        max(differences),
+        unmatched,
+        total,
+        medians["torch"],
+        medians["onnx"],
+        onnx.accelerators(file),
     )
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from fpnas.errors import UserError
 from fpnas.export import Tolerance, compare, onnx
-from fpnas.export.mobile import accelerators
 from fpnas.export.source import prepare_source
 from fpnas.utils.file_io import output_file
 from fpnas.utils.timing import torch_threads
@@ -33,7 +32,7 @@ class Comparison:
         max_rel_error: largest difference of a logit, see :class:`fpnas.export.Parity`.
         agreement: pixels that have the same class in both, percent.
         torch_ms, onnx_ms: median wall time of an image, with the threads given.
-        accelerators: of phones, see :func:`fpnas.export.mobile.accelerators`.
+        accelerators: of phones, see :func:`fpnas.export.onnx.accelerators`.
     """
 
     max_rel_error: float
@@ -93,7 +92,7 @@ def _compare(model: torch.nn.Module, file: Path, images: Tensor, threads: int) -
         parity.top1_agreement,
         medians["torch"],
         medians["onnx"],
-        accelerators(file),
+        onnx.accelerators(file),
     )
 
 
