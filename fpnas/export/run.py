@@ -9,9 +9,9 @@ from fpnas.config.checks import check_value
 from fpnas.data import ImageSet, Preprocessing, preprocessing
 from fpnas.data.preprocessing import set_preprocessing
 from fpnas.errors import ConfigError
-from fpnas.export.api import export_model
 from fpnas.export.formats import get_formats
 from fpnas.export.images import check_set, export_images
+from fpnas.export.model import export_model
 from fpnas.export.report import ExportReport
 from fpnas.model_zoo import published_record
 from fpnas.modeling import SearchedNet, fresh_classifier

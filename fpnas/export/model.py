@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from fpnas.data import Preprocessing
 from fpnas.errors import UserError
+from fpnas.export.checked import draft_of, first_line
 from fpnas.export.formats import ExportFormat, get_formats
 from fpnas.export.parity import compare, run_in_batches
 from fpnas.export.report import ExportReport, write_json
@@ -127,6 +126,14 @@ def export_model(
     return reports
 
 
+class _Deviates(Exception):
+    """A file does not compute what the model computes; ``report`` says by how much."""
+
+    def __init__(self, report: ExportReport) -> None:
+        super().__init__(report.message)
+        self.report = report
+
+
 @dataclass(frozen=True)
 class _Exporter:
     """What all formats of one call share."""
@@ -150,24 +157,23 @@ class _Exporter:
         logger.info("Exporting to %s ...", entry.name)
         try:
             return self._export(entry)
+        except _Deviates as deviation:
+            return deviation.report
         except Exception as error:  # third-party exporters raise whatever they like
             logger.debug("Export to %s failed", entry.name, exc_info=True)
             return ExportReport(entry.name, "failed", first_line(error))
 
     def _export(self, entry: ExportFormat) -> ExportReport:
         target = self.folder / f"{self.name}{entry.suffix}"
-        # Exporters may leave more than one file behind; all of them go with the temporary folder.
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".export-") as scratch:
-            draft = Path(scratch) / target.name
+        with draft_of(target) as draft:
             remark = entry.export(self.source, draft)
             report = self._check(entry, draft)
             if report.status == "failed":
-                return report
+                raise _Deviates(report)
             report = replace(report, message=report.message or remark or "")
             report = self._time(entry, draft, report)
             if entry.accelerators is not None:
                 report = replace(report, accelerators=entry.accelerators(draft))
-            os.replace(draft, target)
         return replace(report, file=target, usage=entry.usage_of(target))
 
     def _check(self, entry: ExportFormat, draft: Path) -> ExportReport:
@@ -263,9 +269,3 @@ def _write_report(reports: list[ExportReport], path: Path) -> None:
         write_json(reports, path)
     except OSError as error:
         raise UserError(f"Cannot write '{path}': {error.strerror}.") from None
-
-
-def first_line(error: BaseException) -> str:
-    """Exporters' messages run to pages; the first line says what happened."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
