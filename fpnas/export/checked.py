@@ -75,7 +75,7 @@ def export_checked(
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """A place to write to. What is there when the block ends replaces ``path``.
+    """A place to write to. What is there when the block ends, file or folder, replaces ``path``.
 
     If the block raises, ``path`` stays as it was. Exporters may leave more than one file behind;
     all of them go with the folder that the draft stands in.
@@ -83,7 +83,15 @@ def draft_of(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
         draft = Path(scratch) / path.name
         yield draft
+        if draft.is_dir() and path.is_dir():  # only a file may be replaced in one step
+            path.rename(Path(scratch) / f"earlier-{path.name}")
         draft.replace(path)
+
+
+def size_bytes(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def first_line(error: BaseException) -> str:

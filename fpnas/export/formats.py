@@ -16,17 +16,20 @@ from fpnas.export.source import ExportSource, Runner
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """One format.
+    """One format. A new one is a module with these functions, and its row in the table.
 
-    ``suffix``: of the file name, with its dot.
-    ``export(source, path)`` writes one self-contained file at ``path`` or raises; it may return a
-    remark for the report.
+    ``suffix``: of the file name, with its dot. The longest suffix that a name ends in is meant.
+    ``export(source, path)`` writes one self-contained file (or folder) at ``path`` or raises; it
+    may return a remark for the report.
     ``load(path, threads)`` returns a function from images to logits, NumPy arrays.
     ``may_run_code``: loading does; a file from elsewhere is loaded with ``trust=True`` only.
     ``read_metadata(path)`` returns the metadata in the file.
     ``usage``: a line of Python that runs ``{file}`` on ``images``.
     ``accelerators(path)``: what accelerators of phones think of the file; None: unknown.
-    ``is_calibrated``: it needs images that set the ranges of activations.
+    ``is_calibrated``: it needs images that set the ranges of activations,
+    ``source.quantization.images()``.
+    ``elsewhere``: why its files do not run on this machine, which then only writes them ("Core ML
+    runs on macOS"); empty: they do.
     ``modules``: what must be importable; ``extra``: the extra of fpnas that installs it.
     ``tolerance``: how far outputs may deviate from the PyTorch model's.
     """
@@ -43,6 +46,7 @@ class ExportFormat:
     accelerators: Callable[[Path], dict[str, str]] | None = None
     is_calibrated: bool = False
     may_run_code: bool = False
+    elsewhere: str = ""
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def missing_modules(self) -> list[str]:

@@ -19,7 +19,7 @@ from fpnas.export.source import ExportSource, Runner
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import SessionOptions
+    from onnxruntime import InferenceSession, SessionOptions
 
 logger = logging.getLogger(__name__)
 
@@ -135,11 +135,7 @@ def load_outputs(
     path: Path, outputs: list[str] | None, threads: int = 1
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """As :func:`load`, for several outputs; None: all that the file has."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        str(path), session_options(threads), providers=["CPUExecutionProvider"]
-    )
+    session = _session(path, threads)
     return lambda images: session.run(outputs, {INPUT: images})
 
 
@@ -156,12 +152,15 @@ def session_options(threads: int) -> SessionOptions:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that :func:`export` wrote."""
+    return _session(path, threads=1).get_modelmeta().custom_metadata_map
+
+
+def _session(path: Path, threads: int) -> InferenceSession:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        str(path), session_options(threads=1), providers=["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(
+        str(path), session_options(threads), providers=["CPUExecutionProvider"]
     )
-    return session.get_modelmeta().custom_metadata_map
 
 
 def _strip_traces(proto: ModelProto) -> None:
