@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The four steps and the table."""
-    from fpnas.cli.export import export_from_config
+    from fpnas.export.run import export_from_config
     from fpnas.search.run import run_search
     from fpnas.training import run_evaluation, run_training
     from fpnas.utils.logger import setup_logger

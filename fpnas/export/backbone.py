@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,10 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import UserError
-from fpnas.export import onnx
-from fpnas.export.api import first_line
+from fpnas.export.checked import SideBySide, export_checked, first_line
 from fpnas.export.parity import Tolerance, compare
 from fpnas.export.rewrites import AUTO
-from fpnas.export.source import prepare_source
 from fpnas.modeling import SearchedBackbone
-from fpnas.utils.file_io import output_file
 
 # Of a feature map only the numbers count; it has no best class.
 _TOLERANCE = Tolerance(min_top1_agreement=0.0)
@@ -58,38 +54,26 @@ def export_backbone(
             f"outputs, found {images.dtype} {tuple(images.shape)}."
         )
     images = images.detach().cpu().contiguous()
-    maps = _feature_maps(backbone, images)
-    path = output_file(path)
-    source = prepare_source(backbone, images, metadata or {}, 1, False, rewrites)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
-        draft = Path(scratch) / path.name
-        onnx.write(source, draft, backbone.out_features)
-        errors = _errors(maps, draft, images)
-        draft.replace(path)
-    return errors
-
-
-def _feature_maps(backbone: SearchedBackbone, images: Tensor) -> list[dict[str, Tensor]]:
-    """PyTorch's feature maps of each image. UserError if the backbone does not take it."""
     reference = copy.deepcopy(backbone).eval().to("cpu", torch.float32)
     try:
         with torch.inference_mode():
-            return [reference(image[None]) for image in images]
+            reference(images[:1])
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"The backbone cannot take images {tuple(images.shape)}: {first_line(error)}"
         ) from error
+    names = list(backbone.out_features)
+    return export_checked(
+        backbone, reference, path, images, names, _errors, metadata=metadata, rewrites=rewrites
+    )
 
 
-def _errors(ours: list[dict[str, Tensor]], file: Path, images: Tensor) -> dict[str, float]:
-    """Relative error of each output of ``file``; UserError if one is beyond the tolerance."""
-    names = list(ours[0])
-    run = onnx.load_outputs(file, names)
-    theirs = [run(image.numpy()[None]) for image in images]
+def _errors(both: SideBySide) -> dict[str, float]:
+    """Relative error of each output of the file; UserError if one is beyond the tolerance."""
     errors = {}
-    for index, name in enumerate(names):
-        expected = np.stack([maps[name].numpy().ravel() for maps in ours])
-        parity = compare(expected, np.stack([maps[index].ravel() for maps in theirs]))
+    for index, name in enumerate(both.ours[0]):
+        expected = np.stack([maps[name].numpy().ravel() for maps in both.ours])
+        parity = compare(expected, np.stack([maps[index].ravel() for maps in both.theirs]))
         status, message = parity.judge(_TOLERANCE)
         if status == "failed":
             raise UserError(f"ONNX output '{name}': {message}.")

@@ -5,37 +5,31 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fpnas.errors import ConfigError, check_known
-from fpnas.export import (
-    executorch,
-    mobile,
-    onnx,
-    onnx_int8,
-    onnx_variants,
-    pt2,
-    torchscript,
-    trusted,
-)
+from fpnas.export import executorch, onnx, onnx_int8, pt2, torchscript, trusted
 from fpnas.export.parity import Tolerance
 from fpnas.export.source import ExportSource, Runner
 
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """One format.
+    """One format. A new one is a module with these functions, and its row in the table.
 
-    ``suffix``: of the file name, with its dot.
-    ``export(source, path)`` writes one self-contained file at ``path`` or raises; it may return a
-    remark for the report.
+    ``suffix``: of the file name, with its dot. The longest suffix that a name ends in is meant.
+    ``export(source, path)`` writes one self-contained file (or folder) at ``path`` or raises; it
+    may return a remark for the report.
     ``load(path, threads)`` returns a function from images to logits, NumPy arrays.
     ``may_run_code``: loading does; a file from elsewhere is loaded with ``trust=True`` only.
     ``read_metadata(path)`` returns the metadata in the file.
     ``usage``: a line of Python that runs ``{file}`` on ``images``.
     ``accelerators(path)``: what accelerators of phones think of the file; None: unknown.
-    ``is_calibrated``: it needs images that set the ranges of activations.
+    ``is_calibrated``: it needs images that set the ranges of activations,
+    ``source.quantization.images()``.
+    ``elsewhere``: why its files do not run on this machine, which then only writes them ("Core ML
+    runs on macOS"); empty: they do.
     ``modules``: what must be importable; ``extra``: the extra of fpnas that installs it.
     ``tolerance``: how far outputs may deviate from the PyTorch model's.
     """
@@ -52,6 +46,7 @@ class ExportFormat:
     accelerators: Callable[[Path], dict[str, str]] | None = None
     is_calibrated: bool = False
     may_run_code: bool = False
+    elsewhere: str = ""
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def missing_modules(self) -> list[str]:
@@ -63,62 +58,51 @@ class ExportFormat:
         return self.usage.format(file=str(file))
 
 
-_RUN_ONNX = 'onnxruntime.InferenceSession("{file}").run(["logits"], {{"images": images}})[0]'
-_ONNX_MODULES = ("onnx", "onnxscript", "onnxruntime")
+_ONNX = ExportFormat(
+    name="onnx",
+    description=f"ONNX, opset {onnx.OPSET}, float32; for ONNX Runtime and most toolchains",
+    suffix=".onnx",
+    export=onnx.export,
+    load=onnx.load,
+    read_metadata=onnx.read_metadata,
+    usage='onnxruntime.InferenceSession("{file}").run(["logits"], {{"images": images}})[0]',
+    modules=("onnx", "onnxscript", "onnxruntime"),
+    extra="export",
+    accelerators=onnx.accelerators,
+)
+_HALF = Tolerance(max_rel_error=0.05, min_top1_agreement=98.0)
+# Single logits move by a quantisation step or two; what counts is the best class.
+_INT8 = Tolerance(max_rel_error=math.inf, min_top1_agreement=80.0)
 
+# A format that shares its runtime with another one is a ``replace`` of its row.
 EXPORT_FORMATS: dict[str, ExportFormat] = {
     entry.name: entry
     for entry in (
-        ExportFormat(
-            name="onnx",
-            description=f"ONNX, opset {onnx.OPSET}, float32; for ONNX Runtime and most toolchains",
-            suffix=".onnx",
-            export=onnx.export,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
-            accelerators=mobile.accelerators,
-        ),
-        ExportFormat(
+        _ONNX,
+        replace(
+            _ONNX,
             name="onnx-fp16",
             description="ONNX in float16 between float32 images and logits: half the size",
             suffix=".fp16.onnx",
-            export=onnx_variants.export_fp16,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
-            accelerators=mobile.accelerators,
-            tolerance=Tolerance(max_rel_error=0.05, min_top1_agreement=98.0),
+            export=onnx.export_fp16,
+            tolerance=_HALF,
         ),
-        ExportFormat(
+        replace(
+            _ONNX,
             name="onnx-int8",
             description="ONNX in 8 bits, calibrated on images (QDQ, per channel): a quarter",
             suffix=".int8.onnx",
             export=onnx_int8.export,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
-            accelerators=mobile.accelerators,
             is_calibrated=True,
-            # Single logits move by a quantisation step or two; what counts is the best class.
-            tolerance=Tolerance(max_rel_error=math.inf, min_top1_agreement=80.0),
+            tolerance=_INT8,
         ),
-        ExportFormat(
+        replace(
+            _ONNX,
             name="ort",
             description="ONNX Runtime's own format, for ONNX Runtime Mobile",
             suffix=".ort",
-            export=onnx_variants.export_ort,
-            load=onnx.load,
-            read_metadata=onnx.read_metadata,
-            usage=_RUN_ONNX,
-            modules=_ONNX_MODULES,
-            extra="export",
+            export=onnx.export_ort,
+            accelerators=None,
         ),
         ExportFormat(
             name="torchscript",

@@ -1,7 +1,11 @@
-"""ONNX: one self-contained file, made by the dynamo exporter and run by ONNX Runtime."""
+"""ONNX: one self-contained file, made by the dynamo exporter and run by ONNX Runtime.
+
+Also its form in float16, and ONNX Runtime's own format.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +19,9 @@ from fpnas.export.source import ExportSource, Runner
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import SessionOptions
+    from onnxruntime import InferenceSession, SessionOptions
+
+logger = logging.getLogger(__name__)
 
 # What the exporter writes without a version conversion; run by ONNX Runtime 1.14 and later.
 OPSET = 18
@@ -26,6 +32,40 @@ OUTPUT = "logits"
 def export(source: ExportSource, path: Path) -> None:
     """Write ``path`` with input ``images`` and output ``logits``, after ``source.rewrites``."""
     save(float_graph(source), path)
+
+
+def export_fp16(source: ExportSource, path: Path) -> None:
+    """Write ``path`` with weights and activations in float16; input and output stay as they are."""
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    half = convert_float_to_float16(float_graph(source), keep_io_types=True)
+    ONNXModel(half).topological_sort()  # its casts stand at the end
+    onnx.checker.check_model(half, full_check=True)
+    save(half, path)
+
+
+def export_ort(source: ExportSource, path: Path) -> None:
+    """Write ``path`` in the format that ONNX Runtime Mobile loads without a parser for ONNX.
+
+    The graph is optimised, but for the layout of channels, which belongs to x86 processors.
+    """
+    import onnxruntime
+
+    draft = path.with_suffix(".onnx")
+    export(source, draft)
+    options = session_options(threads=1)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(
+        str(draft),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["NchwcTransformer"],
+    )
+    draft.unlink()
 
 
 def write(source: ExportSource, path: Path, outputs: list[str]) -> None:
@@ -95,11 +135,7 @@ def load_outputs(
     path: Path, outputs: list[str] | None, threads: int = 1
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """As :func:`load`, for several outputs; None: all that the file has."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        str(path), session_options(threads), providers=["CPUExecutionProvider"]
-    )
+    session = _session(path, threads)
     return lambda images: session.run(outputs, {INPUT: images})
 
 
@@ -116,12 +152,15 @@ def session_options(threads: int) -> SessionOptions:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata that :func:`export` wrote."""
+    return _session(path, threads=1).get_modelmeta().custom_metadata_map
+
+
+def _session(path: Path, threads: int) -> InferenceSession:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        str(path), session_options(threads=1), providers=["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(
+        str(path), session_options(threads), providers=["CPUExecutionProvider"]
     )
-    return session.get_modelmeta().custom_metadata_map
 
 
 def _strip_traces(proto: ModelProto) -> None:
@@ -130,3 +169,43 @@ def _strip_traces(proto: ModelProto) -> None:
     for item in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")
+
+
+def accelerators(path: Path) -> dict[str, str]:
+    """Which accelerators of phones take the graph, by ONNX Runtime's own tool for mobile use.
+
+    For NNAPI (Android) and CoreML (iOS, both of its formats) what the tool thinks of the file.
+
+    Values are ``"yes"`` (the graph runs there as a whole), ``"maybe"`` or ``"no"``, the latter two
+    with the operators that are in the way. Empty, with a line in the log, if this ONNX Runtime has
+    no such tool, another version of it, or one that cannot read the file: never raises.
+    """
+    try:
+        return {name: _verdict(found) for name, found in _partitions(path).items()}
+    except Exception as error:  # advice only, by a tool without a stable interface
+        logger.info("No verdict on accelerators of phones: %s: %s", type(error).__name__, error)
+        return {}
+
+
+def _partitions(path: Path) -> dict[str, object]:
+    """What the tool says of each accelerator."""
+    from onnxruntime.tools.mobile_helpers import usability_checker as checker
+    from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
+
+    graph = ModelProtoWithShapeInfo(path).model_with_shape_info
+    return {
+        "NNAPI": checker.check_nnapi_partitions(graph, True),
+        "CoreML": checker.check_coreml_partitions(graph, True, "coreml_supported_mlprogram_ops.md"),
+        "CoreML (neural network)": checker.check_coreml_partitions(
+            graph, True, "coreml_supported_neuralnetwork_ops.md"
+        ),
+    }
+
+
+def _verdict(found: object) -> str:
+    suitability = found.suitability().name
+    if suitability == "YES":
+        return "yes"
+    operators = sorted(name.removeprefix("ai.onnx:") for name in found.unsupported_ops)
+    reason = f" ({', '.join(operators)})" if operators else ""
+    return suitability.lower() + reason

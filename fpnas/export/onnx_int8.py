@@ -14,11 +14,8 @@ import numpy as np
 
 from fpnas.errors import UserError
 from fpnas.export import onnx
-from fpnas.export.int8_weights import overflow_safe_ranges
-from fpnas.export.layer_groups import layer_groups
 from fpnas.export.parity import run_in_batches
-from fpnas.export.quantization import CALIBRATION_METHODS, RECOMMENDED_IMAGES
-from fpnas.export.source import ExportSource, Runner
+from fpnas.export.source import CALIBRATION_METHODS, ExportSource, Runner
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -40,16 +37,9 @@ def export(source: ExportSource, path: Path) -> str:
     layers are computed in float. Raises UserError without calibration images and if even that is
     not enough.
     """
-    settings = source.quantization
-    if settings.calibration is None:
-        raise UserError("int8 needs images to calibrate with: --calibration DIR.")
-    if len(settings.calibration) < RECOMMENDED_IMAGES:
-        logger.warning(
-            "int8 is calibrated on %d images; take at least %d.",
-            *(len(settings.calibration), RECOMMENDED_IMAGES),
-        )
+    calibration = source.quantization.images()  # before warnings are silenced
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _quiet_quantizer():
-        quantizer = _Quantizer(source, Path(folder), path)
+        quantizer = _Quantizer(source, calibration, Path(folder), path)
         quantizer.run()
         speed = quantizer.speed(source.example[:1].numpy())
     _finish(source, path)
@@ -64,8 +54,11 @@ def export(source: ExportSource, path: Path) -> str:
 class _Quantizer:
     """One float graph and its quantisation."""
 
-    def __init__(self, source: ExportSource, folder: Path, path: Path) -> None:
+    def __init__(
+        self, source: ExportSource, calibration: np.ndarray, folder: Path, path: Path
+    ) -> None:
         self._settings = source.quantization
+        self._calibration = calibration
         self._folder, self._path = folder, path
         self._batch_size = 1 if source.dynamic_batch else len(source.example)
         self._float = folder / "float.onnx"
@@ -77,14 +70,14 @@ class _Quantizer:
         import onnx as onnx_format
         from onnxruntime.quantization import quant_pre_process
 
-        from fpnas.export import int8_forms
+        from fpnas.export import int8_graph
 
         with _changed(self._float, self._prepared) as proto:
-            int8_forms.before_quantization(proto)
+            int8_graph.before_quantization(proto)
         quant_pre_process(str(self._prepared), str(self._prepared), skip_symbolic_shape=True)
         if self._settings.x86_safe:
             graph = onnx_format.load(str(self._prepared)).graph
-            self._weight_ranges = overflow_safe_ranges(graph)
+            self._weight_ranges = int8_graph.overflow_safe_ranges(graph)
         self._quantize(self._path)
         if self._settings.max_drop >= 100 or self._settings.judge is None:
             return
@@ -114,12 +107,12 @@ class _Quantizer:
             quantize_static,
         )
 
-        from fpnas.export import int8_forms
+        from fpnas.export import int8_graph
 
         quantize_static(
             str(self._prepared),
             str(path),
-            _Reader(self._settings.calibration[:images], self._batch_size),
+            _Reader(self._calibration[:images], self._batch_size),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -129,7 +122,7 @@ class _Quantizer:
             extra_options={"TensorQuantOverrides": self._weight_ranges},
         )
         with _changed(path, path) as proto:
-            int8_forms.after_quantization(proto)
+            int8_graph.after_quantization(proto)
 
     def _keep_layers_in_float(self, reference: np.ndarray, drop: float) -> None:
         """Leave 1, 2, 4, ... of the most harmful groups of layers in float until that suffices."""
@@ -153,10 +146,12 @@ class _Quantizer:
         """Groups of layers by how much of the logits' error goes when a group alone is in float."""
         import onnx as onnx_format
 
-        probes = self._settings.calibration[:_PROBES]
+        from fpnas.export import int8_graph
+
+        probes = self._calibration[:_PROBES]
         reference, probe = self._logits(self._float, probes), self._folder / "probe.onnx"
         errors = []
-        groups = layer_groups(onnx_format.load(str(self._prepared)).graph)
+        groups = int8_graph.layer_groups(onnx_format.load(str(self._prepared)).graph)
         for group in groups:
             self._quantize(probe, group, _PROBES)
             errors.append(float(np.square(self._logits(probe, probes) - reference).sum()))
@@ -206,10 +201,10 @@ def _changed(path: Path, target: Path) -> Iterator[ModelProto]:
 def _finish(source: ExportSource, path: Path) -> None:
     import onnx as onnx_format
 
-    from fpnas.export import int8_forms
+    from fpnas.export import int8_graph
 
     proto = onnx_format.load(str(path))
-    int8_forms.shorten_names(proto)
+    int8_graph.shorten_names(proto)
     onnx_format.helper.set_model_props(proto, dict(source.metadata))
     onnx_format.checker.check_model(proto, full_check=True)
     onnx_format.save(proto, str(path))

@@ -11,7 +11,6 @@ from typing import Any
 
 from tabulate import tabulate
 
-from fpnas.export import mobile
 from fpnas.utils.file_io import atomic_write
 
 
@@ -27,7 +26,7 @@ class ExportReport:
     ``ms_1_thread``, ``ms_2_threads``: median milliseconds of a call with one batch.
     ``usage``: a line of Python that runs the file.
     ``accelerators``: of phones, and whether they take the graph, see
-    :func:`fpnas.export.mobile.accelerators`.
+    :func:`fpnas.export.onnx.accelerators`.
     """
 
     format: str
@@ -90,9 +89,14 @@ def table(reports: Sequence[ExportReport]) -> str:
     lines += [f"{', '.join(names)}: {message}" for message, names in formats_by_message.items()]
     for report in reports:
         if report.accelerators:
-            lines.append(f"{report.format} on phones: {mobile.as_text(report.accelerators)}")
+            lines.append(f"{report.format} on phones: {accelerators_text(report.accelerators)}")
     lines += [f"{report.format}: {report.usage}" for report in reports if report.usage]
     return "\n".join(lines)
+
+
+def accelerators_text(verdicts: Mapping[str, str]) -> str:
+    """The verdicts of :func:`fpnas.export.onnx.accelerators`: ``NNAPI yes, CoreML no (TopK)``."""
+    return ", ".join(f"{name} {said}" for name, said in verdicts.items())
 
 
 def write_json(reports: Sequence[ExportReport], path: Path) -> None:

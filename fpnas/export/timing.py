@@ -55,7 +55,7 @@ def time_file(
 def format_of(file: Path) -> ExportFormat:
     """The export format of a file, by the ending of its name.
 
-    Raises UserError if there is no such file or ending, or if the runtime is not installed.
+    Raises UserError if there is no such file or ending, or if its runtime is not on this machine.
     """
     if not file.is_file():
         raise UserError(f"'{file}' does not exist or is no file.")
@@ -67,6 +67,8 @@ def format_of(file: Path) -> ExportFormat:
                 raise UserError(
                     f"'{file}' needs {', '.join(missing)}: pip install 'fpnas[{entry.extra}]'."
                 )
+            if entry.elsewhere:
+                raise UserError(f"'{file}' cannot be run on this machine: {entry.elsewhere}.")
             return entry
     endings = ", ".join(entry.suffix for entry in EXPORT_FORMATS.values())
     raise UserError(f"'{file}' is no exported file; their names end in {endings}.")

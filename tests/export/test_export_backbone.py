@@ -55,7 +55,7 @@ def test_one_output_per_stage(tmp_path):
 
 def test_wrong_file_is_not_left(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "fpnas.export.backbone.prepare_source",
+        "fpnas.export.checked.prepare_source",
         lambda backbone, *args: prepare(SearchedBackbone(SearchedNet(backbone.arch), names), *args),
     )
     from fpnas.export.source import prepare_source as prepare

@@ -240,6 +240,25 @@ def test_failure_keeps_the_file_of_an_earlier_export(tmp_path, images, monkeypat
     assert earlier.read_bytes() == b"earlier"
 
 
+def test_folders_and_formats_of_other_machines_are_written_too(tmp_path, images, monkeypatch):
+    def export_folder(source: ExportSource, path: Path) -> None:
+        (path / "data").mkdir(parents=True)
+        (path / "data" / "weights").write_bytes(b"12345")
+
+    packaged = replace(
+        broken_format(elsewhere="runs on another machine"), suffix=".package", load=None
+    )
+    monkeypatch.setitem(EXPORT_FORMATS, "broken", replace(packaged, export=export_folder))
+    for _ in range(2):  # the second replaces the first
+        (report,) = export(tiny_net(), tmp_path, ["broken"], images)
+        assert (report.status, report.message) == ("unverified", "runs on another machine")
+        assert report.file == tmp_path / "model.package" and report.size_bytes == 5
+        assert files_in(tmp_path) == {"model.package", "export.json"}
+    monkeypatch.setitem(EXPORT_FORMATS, "broken", packaged)
+    (report,) = export(tiny_net(), tmp_path, ["broken"], images)
+    assert report.status == "failed" and (tmp_path / "model.package" / "data" / "weights").exists()
+
+
 def test_missing_extra_names_the_install_command(tmp_path, images, monkeypatch):
     absent = replace(EXPORT_FORMATS["onnx"], modules=("onnx", "no_such_module"))
     monkeypatch.setitem(EXPORT_FORMATS, "onnx", absent)

@@ -18,8 +18,8 @@ from fpnas.errors import ConfigError
 from fpnas.export import REWRITES, apply_rewrites, export_model, fold_bn
 from fpnas.export import onnx as onnx_format
 from fpnas.export.rewrites import expand_rewrites
-from fpnas.export.rewrites.global_pool import GlobalPool
-from fpnas.export.rewrites.split_branches import PairOfGates
+from fpnas.export.rewrites.mbconv import PairOfGates
+from fpnas.export.rewrites.operators import GlobalPool
 from fpnas.export.source import prepare_source
 from fpnas.layers import SplitAttention
 from fpnas.modeling import SearchedNet

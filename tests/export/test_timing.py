@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,7 +13,7 @@ from fpnas.archs import Architecture
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli import main
 from fpnas.errors import UserError
-from fpnas.export import export_backbone, export_model
+from fpnas.export import EXPORT_FORMATS, export_backbone, export_model
 from fpnas.export.timing import format_of, profile_operators, time_file
 from fpnas.modeling import SearchedBackbone, SearchedNet
 
@@ -68,6 +69,13 @@ def test_operators_of_other_formats_are_not_known(files, capsys):
 
 def test_the_longest_ending_names_the_format(files):
     assert [format_of(file).name for file in files[:2]] == ["onnx", "onnx-fp16"]
+
+
+def test_formats_of_other_machines_are_not_run(files, monkeypatch):
+    elsewhere = replace(EXPORT_FORMATS["pt2"], elsewhere="it runs on others")
+    monkeypatch.setitem(EXPORT_FORMATS, "pt2", elsewhere)
+    with pytest.raises(UserError, match=r"pt2' cannot be run on this machine: it runs on others\."):
+        time_file(files[3])
 
 
 def test_unusable_files_are_named(files, tmp_path):

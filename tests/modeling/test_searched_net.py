@@ -14,7 +14,7 @@ from torchvision.ops import StochasticDepth
 
 from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec, PooledHeadSpec, SkipSpec
-from fpnas.export.fold import fold_bn
+from fpnas.export import fold_bn
 from fpnas.modeling import SearchedNet
 from fpnas.modeling.searched_net import init_weights
 from fpnas.spaces import get_space

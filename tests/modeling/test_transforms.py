@@ -13,7 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from fpnas.blocks import BlockSpec, Cost
 from fpnas.errors import ConfigError
-from fpnas.export.fold import fold_bn
+from fpnas.export import fold_bn
 from fpnas.modeling import SearchedBackbone, build_model, convert_norm, dilate, freeze
 from fpnas.utils.checkpoint import load_weights
 

@@ -384,8 +384,10 @@ def test_a_file_with_other_outputs_is_not_left_behind(
     torch.manual_seed(0)
     cfg = config(root, arch_file)
     model = Segmenter(cfg).eval()
-    run = onnx.load
-    monkeypatch.setattr(onnx, "load", lambda *a: lambda images: 1.01 * run(*a)(images))
+    load = onnx.load_outputs
+    monkeypatch.setattr(
+        onnx, "load_outputs", lambda *a: lambda images: [1.01 * out for out in load(*a)(images)]
+    )
     with pytest.raises(UserError, match="relative error"):
         export_segmenter(
             TrainedSegmenter(model, cfg), tmp_path / "x.onnx", torch.rand(2, 3, 32, 32)

@@ -1,7 +1,7 @@
-"""Operators that a rewritten network calls and that PyTorch's exporter would write in other ways.
+"""Single operators in the form that a runtime takes, and how PyTorch's exporter writes them.
 
-PyTorch's own pooling and broadcasting become ReduceMean and a bare Mul in ONNX. These two operators
-compute the same in PyTorch and have a translation of their own.
+PyTorch's own pooling and broadcasting become ReduceMean and a bare Mul in ONNX. The two operators
+``fpnas::`` compute the same in PyTorch and have a translation of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,70 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fpnas.export.rewrites.modules import replace_modules
+
+# Rows (columns) that the first step leaves at least.
+_REST = 7
+
+
+def use_global_pools(network: nn.Module) -> None:
+    """Write global average pooling as pooling operators.
+
+    The exporter writes ReduceMean, for which ONNX Runtime leaves its blocked channel layout. Two
+    steps of pooling also add up fewer numbers at a time, hence round less. Replaces every
+    ``AdaptiveAvgPool2d(1)``, which must get batches, ``[N, C, H, W]``.
+    """
+    replace_modules(
+        network,
+        nn.AdaptiveAvgPool2d,
+        lambda pool: GlobalPool() if pool.output_size in (1, (1, 1)) else pool,
+    )
+
+
+class GlobalPool(nn.Module):
+    """``[N, C, H, W] -> [N, C, 1, 1]``: AveragePool to about 7x7 where the map is larger, and
+    GlobalAveragePool.
+
+    The windows of the first step do not overlap and leave nothing out, so that the mean of their
+    means is the mean of the map.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = (_window(x.shape[2]), _window(x.shape[3]))
+        return global_average_pool(F.avg_pool2d(x, kernel) if max(kernel) > 1 else x)
+
+
+def _window(size: int) -> int:
+    """The largest divisor of ``size`` that leaves at least ``_REST`` windows, else 1."""
+    return next(k for k in range(max(size // _REST, 1), 0, -1) if size % k == 0)
+
+
+def plain_hswish(network: nn.Module) -> None:
+    """Write every ``nn.Hardswish`` and ``nn.Hardsigmoid`` out of Add, Clip and Mul.
+
+    NNAPI and CoreML, as ONNX Runtime hands graphs to them, take neither HardSwish nor HardSigmoid,
+    and the whole graph falls apart into pieces. ONNX Runtime's own kernels fuse HardSwish with the
+    convolution before it, so that this form is slower on a CPU.
+    """
+    replace_modules(network, nn.Hardswish, lambda _: PlainHardswish())
+    replace_modules(network, nn.Hardsigmoid, lambda _: PlainHardsigmoid())
+
+
+class PlainHardswish(nn.Module):
+    """``x clip(x + 3, 0, 6) / 6``, any shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (F.relu6(x + 3) * (1 / 6))
+
+
+class PlainHardsigmoid(nn.Module):
+    """``clip(x + 3, 0, 6) / 6``, any shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(x + 3) * (1 / 6)
 
 
 @torch.library.custom_op("fpnas::global_average_pool", mutates_args=())

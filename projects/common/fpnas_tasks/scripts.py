@@ -19,7 +19,7 @@ from fpnas.cli.main import guarded
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_value
 from fpnas.data.preprocessing import square_input
-from fpnas.export import mobile
+from fpnas.export.report import accelerators_text
 
 
 def parser_of(doc: str) -> argparse.ArgumentParser:
@@ -86,7 +86,7 @@ def export_main(
             f"(PyTorch: {found.torch_ms:.1f} ms) with {args.threads} thread(s)"
         )
         if found.accelerators:
-            print(f"on phones: {mobile.as_text(found.accelerators)}")
+            print(f"on phones: {accelerators_text(found.accelerators)}")
         return 0
 
     parser = parser_of(doc)

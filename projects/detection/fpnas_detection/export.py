@@ -8,8 +8,6 @@ of candidates; only non-maximum suppression has an output of variable length.
 from __future__ import annotations
 
 import copy
-import tempfile
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,10 +23,7 @@ from torchvision.ops import clip_boxes_to_image, nms
 
 from fpnas.errors import UserError
 from fpnas.export import onnx
-from fpnas.export.mobile import accelerators
-from fpnas.export.source import prepare_source
-from fpnas.utils.file_io import output_file
-from fpnas.utils.machine import torch_threads
+from fpnas.export.checked import SideBySide, export_checked
 from fpnas_detection.inference import Detections, TrainedDetector
 
 OUTPUTS = ["boxes", "scores", "labels"]
@@ -117,7 +112,7 @@ class Comparison:
         detections: of PyTorch, over all images, that must have a partner: those whose score is not
             within 0.001 of being left out.
         torch_ms, onnx_ms: median wall time of an image, with the threads given.
-        accelerators: of phones, see :func:`fpnas.export.mobile.accelerators`.
+        accelerators: of phones, see :func:`fpnas.export.onnx.accelerators`.
     """
 
     max_difference: float
@@ -150,54 +145,60 @@ def export_detector(
             f"DETECTION.ARCH is '{cfg.DETECTION.ARCH}'; valid for an export: 'retinanet' and "
             "'ssdlite'."
         )
-    path = output_file(path)
     model = copy.deepcopy(detector.model).cpu().eval()
-    metadata = {"classes": list(detector.classes), "config": cfg.dump()}
-    form = ExportedForm(model, cfg.DATA.INPUT_SIZE)
-    source = prepare_source(form, images, metadata, 1, False, cfg.EXPORT.REWRITES)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
-        draft = Path(scratch) / path.name
-        with warnings.catch_warnings():  # torchvision's nms on its own future
-            warnings.filterwarnings("ignore", "`create_unbacked_symint`", FutureWarning)
-            onnx.write(source, draft, OUTPUTS)
-        comparison = _compare(model, draft, images, threads)
-        _judge(comparison)
-        draft.replace(path)
-    return comparison
+    with warnings.catch_warnings():  # torchvision's nms on its own future
+        warnings.filterwarnings("ignore", "`create_unbacked_symint`", FutureWarning)
+        return export_checked(
+            ExportedForm(model, cfg.DATA.INPUT_SIZE),
+            lambda image: model(list(image))[0],
+            path,
+            images,
+            OUTPUTS,
+            lambda both: _judged(both, model),
+            metadata={"classes": list(detector.classes), "config": cfg.dump()},
+            rewrites=cfg.EXPORT.REWRITES,
+            threads=threads,
+        )
 
 
 def load_exported(path: str | Path, threads: int = 1) -> Callable[[np.ndarray], Detections]:
     """The file as a function from an image, float32 (1, 3, S, S) in [0, 1], to its detections."""
     run = onnx.load_outputs(Path(path), OUTPUTS, threads)
-
-    def detections(image: np.ndarray) -> Detections:
-        return {name: torch.from_numpy(out) for name, out in zip(OUTPUTS, run(image), strict=True)}
-
-    return detections
+    return lambda image: _detections(run(image))
 
 
-def _compare(model: RetinaNet | SSD, file: Path, images: Tensor, threads: int) -> Comparison:
-    run = load_exported(file, threads)
+def _detections(outputs: list[np.ndarray]) -> Detections:
+    return {name: torch.from_numpy(out) for name, out in zip(OUTPUTS, outputs, strict=True)}
+
+
+def _judged(both: SideBySide, model: RetinaNet | SSD) -> Comparison:
+    """Raises UserError if detections have no partner, or if there are none."""
     differences, unmatched, total = [0.0], 0, 0
-    times: dict[str, list[float]] = {"torch": [], "onnx": []}
-    with torch_threads(threads):
-        for image in images:
-            start = time.perf_counter()
-            with torch.inference_mode():
-                ours = model([image])[0]
-            middle = time.perf_counter()
-            theirs = run(image.numpy()[None])
-            times["torch"].append(middle - start)
-            times["onnx"].append(time.perf_counter() - middle)
-            limit = _lowest_certain_score(ours, model)
-            for one, other in ((ours, theirs), (theirs, ours)):
-                found = partner_distances(one, other, limit)
-                differences += found[found <= TOLERANCE].tolist()
-                unmatched += int((found > TOLERANCE).sum())
-            total += int((ours["scores"] >= limit).sum())
-    medians = {name: 1000 * float(np.median(values)) for name, values in times.items()}
+    for ours, outputs in zip(both.ours, both.theirs, strict=True):
+        theirs = _detections(outputs)
+        limit = _lowest_certain_score(ours, model)
+        for one, other in ((ours, theirs), (theirs, ours)):
+            found = partner_distances(one, other, limit)
+            differences += found[found <= TOLERANCE].tolist()
+            unmatched += int((found > TOLERANCE).sum())
+        total += int((ours["scores"] >= limit).sum())
+    if total == 0:
+        raise UserError(
+            "The detector finds nothing on the images of the export, so equal outputs prove "
+            "nothing; use other images or a lower DETECTION.SCORE_THRESHOLD."
+        )
+    if unmatched:
+        raise UserError(
+            f"{unmatched} detections of ONNX Runtime and PyTorch have no partner within "
+            f"{TOLERANCE} px ({total} detections)."
+        )
     return Comparison(
-        max(differences), unmatched, total, medians["torch"], medians["onnx"], accelerators(file)
+        max(differences),
+        unmatched,
+        total,
+        both.torch_ms,
+        both.onnx_ms,
+        onnx.accelerators(both.file),
     )
 
 
@@ -219,16 +220,3 @@ def partner_distances(one: Detections, other: Detections, limit: float) -> Tenso
     distances = (boxes[:, None] - other["boxes"][None]).abs().amax(dim=2)
     distances[labels[:, None] != other["labels"][None]] = torch.inf
     return distances.amin(dim=1)
-
-
-def _judge(comparison: Comparison) -> None:
-    if comparison.detections == 0:
-        raise UserError(
-            "The detector finds nothing on the images of the export, so equal outputs prove "
-            "nothing; use other images or a lower DETECTION.SCORE_THRESHOLD."
-        )
-    if comparison.unmatched:
-        raise UserError(
-            f"{comparison.unmatched} detections of ONNX Runtime and PyTorch have no partner within "
-            f"{TOLERANCE} px ({comparison.detections} detections)."
-        )

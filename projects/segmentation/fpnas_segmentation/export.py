@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fpnas.errors import UserError
 from fpnas.export import Tolerance, compare, onnx
-from fpnas.export.mobile import accelerators
-from fpnas.export.source import prepare_source
-from fpnas.utils.file_io import output_file
-from fpnas.utils.machine import torch_threads
+from fpnas.export.checked import SideBySide, export_checked
 from fpnas_segmentation.run import TrainedSegmenter
 
 # Where two classes are equally probable, rounding decides: a few pixels may differ.
@@ -33,7 +27,7 @@ class Comparison:
         max_rel_error: largest difference of a logit, see :class:`fpnas.export.Parity`.
         agreement: pixels that have the same class in both, percent.
         torch_ms, onnx_ms: median wall time of an image, with the threads given.
-        accelerators: of phones, see :func:`fpnas.export.mobile.accelerators`.
+        accelerators: of phones, see :func:`fpnas.export.onnx.accelerators`.
     """
 
     max_rel_error: float
@@ -58,42 +52,36 @@ def export_segmenter(
     Raises UserError if ``path`` cannot be written, if outputs differ, or if they are so nearly
     equal for all pixels that equal ones prove nothing.
     """
-    path, cfg = output_file(path), segmenter.cfg
+    cfg = segmenter.cfg
     model = copy.deepcopy(segmenter.model).cpu().eval()
     metadata = {"classes": list(segmenter.classes), "config": cfg.dump()}
-    source = prepare_source(model, images, metadata, 1, False, cfg.EXPORT.REWRITES)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as scratch:
-        draft = Path(scratch) / path.name
-        onnx.export(source, draft)
-        comparison = _compare(model, draft, images, threads)
-        draft.replace(path)
-    return comparison
+    return export_checked(
+        model,
+        model,
+        path,
+        images,
+        [onnx.OUTPUT],
+        _judged,
+        metadata=metadata,
+        rewrites=cfg.EXPORT.REWRITES,
+        threads=threads,
+    )
 
 
-def _compare(model: torch.nn.Module, file: Path, images: Tensor, threads: int) -> Comparison:
+def _judged(both: SideBySide) -> Comparison:
     """Raises UserError if the outputs are beyond the tolerance."""
-    run = onnx.load(file, threads)
-    ours, theirs, times = [], [], {"torch": [], "onnx": []}
-    with torch_threads(threads):
-        for image in images:
-            start = time.perf_counter()
-            with torch.inference_mode():
-                ours.append(_rows(model(image[None]).numpy()))
-            middle = time.perf_counter()
-            theirs.append(_rows(run(image.numpy()[None])))
-            times["torch"].append(middle - start)
-            times["onnx"].append(time.perf_counter() - middle)
+    ours = [_rows(logits.numpy()) for logits in both.ours]
+    theirs = [_rows(logits) for [logits] in both.theirs]
     parity = compare(np.concatenate(ours), np.concatenate(theirs))
     status, message = parity.judge(TOLERANCE)
     if status != "ok":
         raise UserError(f"The ONNX file of the segmenter: {message}.")
-    medians = {name: 1000 * float(np.median(values)) for name, values in times.items()}
     return Comparison(
         parity.max_rel_error,
         parity.top1_agreement,
-        medians["torch"],
-        medians["onnx"],
-        accelerators(file),
+        both.torch_ms,
+        both.onnx_ms,
+        onnx.accelerators(both.file),
     )
 
 

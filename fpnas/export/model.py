@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +15,18 @@ from torch import Tensor, nn
 
 from fpnas.data import Preprocessing
 from fpnas.errors import UserError
-from fpnas.export.entry import BakedNormalization
+from fpnas.export.checked import draft_of, first_line, size_bytes
 from fpnas.export.formats import ExportFormat, get_formats
 from fpnas.export.parity import compare, run_in_batches
-from fpnas.export.quantization import Quantization
 from fpnas.export.report import ExportReport, write_json
 from fpnas.export.rewrites import AUTO, expand_rewrites
-from fpnas.export.source import ExportSource, Runner, prepare_source
+from fpnas.export.source import (
+    BakedNormalization,
+    ExportSource,
+    Quantization,
+    Runner,
+    prepare_source,
+)
 from fpnas.utils.file_io import make_writable
 from fpnas.utils.machine import benchmark
 
@@ -73,7 +76,7 @@ def export_model(
             pixels (N, S, S, 3), resized and cropped.
         calibration: images like ``images`` that set the ranges of int8 activations.
         int8_method, int8_x86_safe, int8_max_drop: see
-            :class:`fpnas.export.quantization.Quantization`.
+            :class:`fpnas.export.source.Quantization`.
 
     A format that fails, or whose file deviates from the model, leaves no file and does not stop the
     others. A file of the same name from an earlier call is replaced only by a good one. The reports
@@ -123,6 +126,14 @@ def export_model(
     return reports
 
 
+class _Deviates(Exception):
+    """A file does not compute what the model computes; ``report`` says by how much."""
+
+    def __init__(self, report: ExportReport) -> None:
+        super().__init__(report.message)
+        self.report = report
+
+
 @dataclass(frozen=True)
 class _Exporter:
     """What all formats of one call share."""
@@ -146,28 +157,31 @@ class _Exporter:
         logger.info("Exporting to %s ...", entry.name)
         try:
             return self._export(entry)
+        except _Deviates as deviation:
+            return deviation.report
         except Exception as error:  # third-party exporters raise whatever they like
             logger.debug("Export to %s failed", entry.name, exc_info=True)
             return ExportReport(entry.name, "failed", first_line(error))
 
     def _export(self, entry: ExportFormat) -> ExportReport:
         target = self.folder / f"{self.name}{entry.suffix}"
-        # Exporters may leave more than one file behind; all of them go with the temporary folder.
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".export-") as scratch:
-            draft = Path(scratch) / target.name
+        with draft_of(target) as draft:
             remark = entry.export(self.source, draft)
             report = self._check(entry, draft)
             if report.status == "failed":
-                return report
+                raise _Deviates(report)
             report = replace(report, message=report.message or remark or "")
-            report = self._time(entry, draft, report)
+            if not entry.elsewhere:
+                report = self._time(entry, draft, report)
             if entry.accelerators is not None:
                 report = replace(report, accelerators=entry.accelerators(draft))
-            os.replace(draft, target)
         return replace(report, file=target, usage=entry.usage_of(target))
 
     def _check(self, entry: ExportFormat, draft: Path) -> ExportReport:
-        """Compare the file with the model on all images."""
+        """Compare the file with the model on all images, if it runs here."""
+        size = size_bytes(draft)
+        if entry.elsewhere:
+            return ExportReport(entry.name, "unverified", entry.elsewhere, size_bytes=size)
         runner = entry.load(draft, 1)
         logits = self._logits(runner)
         parity = compare(self.reference, logits)
@@ -180,7 +194,7 @@ class _Exporter:
             entry.name,
             status,
             message,
-            size_bytes=draft.stat().st_size,
+            size_bytes=size,
             max_rel_error=parity.max_rel_error if measured else None,
             top1_agreement=parity.top1_agreement if measured else None,
             accuracy=accuracy,
@@ -259,9 +273,3 @@ def _write_report(reports: list[ExportReport], path: Path) -> None:
         write_json(reports, path)
     except OSError as error:
         raise UserError(f"Cannot write '{path}': {error.strerror}.") from None
-
-
-def first_line(error: BaseException) -> str:
-    """Exporters' messages run to pages; the first line says what happened."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
