@@ -68,11 +68,6 @@ def export_ort(source: ExportSource, path: Path) -> None:
     draft.unlink()
 
 
-def write(source: ExportSource, path: Path, outputs: list[str]) -> None:
-    """Write ``path`` with input ``images`` and ``outputs``, see :func:`make_graph`."""
-    save(make_graph(source, outputs), path)
-
-
 def float_graph(source: ExportSource) -> ModelProto:
     """A copy of the graph of ``source`` that :func:`export` writes; several formats start from it.
 
