@@ -17,7 +17,6 @@ from fpnas.blocks import BlockShape
 from fpnas.errors import UserError
 from fpnas.export import EXPORT_FORMATS, apply_rewrites, fold_bn, onnx
 from fpnas.export.rewrites import AUTO, expand_rewrites
-from fpnas.export.rewrites.operators import onnx_translations
 from fpnas.export.source import Runner, prepare_source
 from fpnas.modeling import SearchedNet
 from fpnas.modeling.searched_net import build_block
@@ -130,11 +129,7 @@ class OnnxTimer:
         """A function and its argument: one call of ``graph`` on ``x``, without any copy."""
         import onnxruntime
 
-        block = onnxruntime.InferenceSession(
-            graph.SerializeToString(),
-            onnx.session_options(self.threads),
-            providers=["CPUExecutionProvider"],
-        )
+        block = onnx.session(graph.SerializeToString(), onnx.session_options(self.threads))
         binding = block.io_binding()
         value = onnxruntime.OrtValue.ortvalue_from_numpy(x.numpy())
         binding.bind_ortvalue_input(block.get_inputs()[0].name, value)
@@ -181,19 +176,10 @@ def _export_side_by_side(
     blocks = [fold_bn(build_block("", s.spec, s.in_channels)) for s in shapes]
     blocks = [apply_rewrites(block, (AUTO,)) for block in blocks]
     ports = [(f"input{i}", f"output{i}") for i in range(len(blocks))]
-    with torch.no_grad():  # as an export: for gradients layers take detours
-        program = torch.onnx.export(
-            _SideBySide(blocks).eval().requires_grad_(False),
-            tuple(inputs),
-            dynamo=True,
-            external_data=False,
-            opset_version=onnx.OPSET,
-            input_names=[name for name, _ in ports],
-            output_names=[name for _, name in ports],
-            custom_translation_table=onnx_translations(),
-            verbose=False,
-        )
-    extractor = Extractor(program.model_proto)
+    names = [list(column) for column in zip(*ports, strict=True)]
+    extractor = Extractor(
+        onnx.trace(_SideBySide(blocks).requires_grad_(False), tuple(inputs), *names)
+    )
     return [extractor.extract_model([entry], [exit_]) for entry, exit_ in ports]
 
 
