@@ -18,7 +18,6 @@ from fpnas.cli.flags import add_resume_arguments, check_resume_arguments
 from fpnas.config import CfgNode, find_config, get_cfg
 
 if TYPE_CHECKING:
-    from fpnas.export import ExportReport
     from fpnas.search import SearchResult
 
 
@@ -66,7 +65,14 @@ def run(args: argparse.Namespace) -> int:
         "search_seconds": clock.seconds["search"],
         "train_seconds": clock.seconds["train"],
         "test_top1": metrics["top1"],
-        "exports": [_export_summary(report) for report in reports if report.file],
+        "exports": [
+            {
+                key: report.to_dict()[key]
+                for key in ("format", "file", "max_rel_error", "top1_agreement", "ms")
+            }
+            for report in reports
+            if report.file
+        ],
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(summary_table(summary))
@@ -118,16 +124,6 @@ def _search_summary(cfg: CfgNode, result: SearchResult, arch_file: Path) -> dict
         "flops": arch.flops(cfg.DATA.INPUT_SIZE),
         "params": arch.params,
         "samples": result.num_samples,
-    }
-
-
-def _export_summary(report: ExportReport) -> dict[str, Any]:
-    return {
-        "format": report.format,
-        "file": str(report.file),
-        "max_rel_error": report.max_rel_error,
-        "top1_agreement": report.top1_agreement,
-        "ms": report.ms_1_thread,
     }
 
 

@@ -203,11 +203,10 @@ def _finish(source: ExportSource, path: Path) -> None:
 
     from fpnas.export import int8_graph
 
-    proto = onnx_format.load(str(path))
-    int8_graph.shorten_names(proto)
-    onnx_format.helper.set_model_props(proto, dict(source.metadata))
-    onnx_format.checker.check_model(proto, full_check=True)
-    onnx_format.save(proto, str(path))
+    with _changed(path, path) as proto:
+        int8_graph.shorten_names(proto)
+        onnx_format.helper.set_model_props(proto, dict(source.metadata))
+        onnx_format.checker.check_model(proto, full_check=True)
 
 
 @contextmanager
