@@ -90,12 +90,10 @@ def _load(cfg: CfgNode, test: ImageSet | None) -> tuple[TrainedNet, dict[str, st
             "training."
         )
     record = published_record(path)
+    kept = "the config's" if record else "that of the training"
+    about.warn_of_other_preprocessing(ours, path, f"the exported files have {kept}")
     if record is None:
-        about.warn_of_other_preprocessing(
-            ours, path, "the exported files have that of the training"
-        )
         return net, {}
-    about.warn_of_other_preprocessing(ours, path, "the exported files have the config's")
     net = TrainedNet(net.model, replace(about, preprocessing=ours))
     return net, {"licence": record.licence, "source_sha256": record.sha256}
 

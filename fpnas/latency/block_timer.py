@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -17,14 +16,14 @@ from fpnas.blocks import BlockShape
 from fpnas.errors import UserError
 from fpnas.export import EXPORT_FORMATS, apply_rewrites, fold_bn, onnx
 from fpnas.export.rewrites import AUTO, expand_rewrites
-from fpnas.export.source import Runner, prepare_source
+from fpnas.export.source import prepare_source
 from fpnas.modeling import SearchedNet
 from fpnas.modeling.searched_net import build_block
 from fpnas.utils.machine import benchmark, cpu_info
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import IOBinding
+    from onnxruntime import InferenceSession, IOBinding
 
 # A busy machine slows a call down for a while. Blocks, and networks, are timed in several rounds
 # over all of them, so that a disturbance does not hit all rounds of any of them.
@@ -79,7 +78,9 @@ class OnnxTimer:
 
     def overhead(self) -> float:
         """Median of a graph that returns its one number."""
-        return self._time([_identity_graph()], [torch.zeros(1, 1, 1, 1)])[0]
+        number = torch.zeros(1, 1, 1, 1)
+        graph = onnx.trace(nn.Identity(), (number,), ["input"], ["output"])
+        return self._time([graph], [number])[0]
 
     def blocks(self, shapes: Sequence[BlockShape]) -> list[float]:
         """Median over the rounds of each round's median.
@@ -97,16 +98,15 @@ class OnnxTimer:
         """
         with torch.random.fork_rng(devices=[]):
             inputs = [torch.randn(1, a.in_channels, input_size, input_size) for a in archs]
-            runs = [self._network(arch, x) for arch, x in zip(archs, inputs, strict=True)]
-        arrays = [x.numpy() for x in inputs]
-        return self._medians(list(zip(runs, arrays, strict=True)), _NETWORK_ROUNDS)
+            calls = []
+            for arch, x in zip(archs, inputs, strict=True):
+                source = prepare_source(SearchedNet(arch), x, {}, 1, dynamic_batch=False)
+                session = self._session(onnx.make_graph(source, [onnx.OUTPUT]))
+                calls.append((partial(session.run, None), {onnx.INPUT: x.numpy()}))
+        return self._medians(calls, _NETWORK_ROUNDS)
 
-    def _network(self, arch: Architecture, images: Tensor) -> Runner:
-        source = prepare_source(SearchedNet(arch), images, {}, batch_size=1, dynamic_batch=False)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
-            onnx.export(source, path)
-            return onnx.load(path, self.threads)
+    def _session(self, graph: ModelProto) -> InferenceSession:
+        return onnx.session(graph.SerializeToString(), onnx.session_options(self.threads))
 
     def _time(self, graphs: Sequence[ModelProto], inputs: Sequence[Tensor]) -> list[float]:
         calls = [self._call(graph, x) for graph, x in zip(graphs, inputs, strict=True)]
@@ -129,7 +129,7 @@ class OnnxTimer:
         """A function and its argument: one call of ``graph`` on ``x``, without any copy."""
         import onnxruntime
 
-        block = onnx.session(graph.SerializeToString(), onnx.session_options(self.threads))
+        block = self._session(graph)
         binding = block.io_binding()
         value = onnxruntime.OrtValue.ortvalue_from_numpy(x.numpy())
         binding.bind_ortvalue_input(block.get_inputs()[0].name, value)
@@ -181,16 +181,3 @@ def _export_side_by_side(
         onnx.trace(_SideBySide(blocks).requires_grad_(False), tuple(inputs), *names)
     )
     return [extractor.extract_model([entry], [exit_]) for entry, exit_ in ports]
-
-
-def _identity_graph() -> ModelProto:
-    from onnx import TensorProto, helper
-
-    entry, exit_ = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1])
-        for name in ("input", "output")
-    )
-    node = helper.make_node("Identity", ["input"], ["output"])
-    graph = helper.make_graph([node], "identity", [entry], [exit_])
-    opset = helper.make_opsetid("", onnx.OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=10)
