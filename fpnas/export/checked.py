@@ -183,8 +183,7 @@ def draft_of(path: Path) -> Iterator[Path]:
 
 def size_bytes(path: Path) -> int:
     """Of a file, or of all files in a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def first_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from fpnas.utils.machine import benchmark, cpu_info
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import InferenceSession, IOBinding
+    from onnxruntime import InferenceSession
 
 # A busy machine slows a call down for a while. Blocks, and networks, are timed in several rounds
 # over all of them, so that a disturbance does not hit all rounds of any of them.
@@ -109,7 +109,17 @@ class OnnxTimer:
         return onnx.session(graph.SerializeToString(), onnx.session_options(self.threads))
 
     def _time(self, graphs: Sequence[ModelProto], inputs: Sequence[Tensor]) -> list[float]:
-        calls = [self._call(graph, x) for graph, x in zip(graphs, inputs, strict=True)]
+        """Of calls without any copy."""
+        import onnxruntime
+
+        calls = []
+        for graph, x in zip(graphs, inputs, strict=True):
+            session = self._session(graph)
+            binding = session.io_binding()
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(x.numpy())
+            binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
+            binding.bind_output(session.get_outputs()[0].name, "cpu")
+            calls.append((session.run_with_iobinding, binding))
         return self._medians(calls, _ROUNDS)
 
     def _medians(
@@ -124,17 +134,6 @@ class OnnxTimer:
             for _ in range(rounds)
         ]
         return [statistics.median(of_call) for of_call in zip(*times, strict=True)]
-
-    def _call(self, graph: ModelProto, x: Tensor) -> tuple[Any, IOBinding]:
-        """A function and its argument: one call of ``graph`` on ``x``, without any copy."""
-        import onnxruntime
-
-        block = self._session(graph)
-        binding = block.io_binding()
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(x.numpy())
-        binding.bind_ortvalue_input(block.get_inputs()[0].name, value)
-        binding.bind_output(block.get_outputs()[0].name, "cpu")
-        return block.run_with_iobinding, binding
 
 
 class _SideBySide(nn.Module):
