@@ -35,8 +35,8 @@ from fpnas.config import CfgNode
 from fpnas.data import TestLoader, build_dataset
 from fpnas.errors import UserError
 from fpnas.export import EXPORT_FORMATS, ExportFormat, export_model, onnx, onnx_int8
-from fpnas.export.images import export_images
 from fpnas.export.parity import run_in_batches
+from fpnas.export.run import export_images
 from fpnas.export.source import Quantization, prepare_source
 from fpnas.modeling import SearchedNet
 from fpnas.training import load_trained, run_training

@@ -51,13 +51,13 @@ def run(args: argparse.Namespace) -> int:
     if args.space and args.arch:
         raise UserError("Give --space or --arch, not both.")
     if args.space:
-        print(_named_space_report(args))
+        print(_space_report(args, cfg))
     elif args.arch:
         print(_arch_report(args.arch, args.input_size))
     elif cfg.MODEL.ARCH:
         print(_arch_report(cfg.MODEL.ARCH, args.input_size or cfg.DATA.INPUT_SIZE))
     elif args.config_file or args.opts:
-        print(_config_space_report(cfg, args))
+        print(_space_report(args, cfg))
     else:
         raise UserError(
             "Say what to analyze: --space NAME, --arch NAME|FILE or --config-file FILE."
@@ -65,26 +65,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _named_space_report(args: argparse.Namespace) -> str:
+def _space_report(args: argparse.Namespace, cfg: CfgNode) -> str:
+    """Of ``--space``, or of a search config at the size at which its budget is counted."""
     from fpnas.search.space_report import space_report
-    from fpnas.spaces import get_space
+    from fpnas.spaces import build_space, get_space
 
-    space = get_space(args.space)
-    if args.input_size:
-        space = space.at(input_size=args.input_size)
-    return space_report(space, samples=args.samples, seed=args.seed)
-
-
-def _config_space_report(cfg: CfgNode, args: argparse.Namespace) -> str:
-    """The space of a search config, at the input size at which its budget is counted."""
-    from fpnas.search.space_report import space_report
-    from fpnas.spaces import build_space
-
-    space = build_space(cfg).at(
-        input_size=args.input_size or cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE
-    )
-    if cfg.SEARCH.COST_NUM_CLASSES:
-        space = space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES)
+    if args.space:
+        space = get_space(args.space).at(args.input_size)
+    else:
+        size = args.input_size or cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE
+        space = build_space(cfg).at(size, cfg.SEARCH.COST_NUM_CLASSES or None)
     return space_report(space, samples=args.samples, seed=args.seed)
 
 

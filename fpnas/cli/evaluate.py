@@ -17,7 +17,7 @@ from fpnas.cli import train
 from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
-    check_overrides,
+    config_from_args,
     launch_run,
 )
 from fpnas.config import CfgNode
@@ -45,18 +45,15 @@ def run(args: argparse.Namespace) -> int:
 def published_config(
     args: argparse.Namespace, overrides: Mapping[str, str] | None = None
 ) -> CfgNode:
-    """The frozen config of ``--model``: ``overrides`` (key to text), then KEY VALUE."""
-    check_overrides(args.opts)
-    from fpnas import model_zoo
-    from fpnas.model_zoo import get_record
+    """The frozen config of ``--model``, which goes without ``--config-file``.
 
-    get_record(args.model)  # an architecture without weights has nothing to evaluate or export
-    cfg = model_zoo.get_config(args.model)
-    for key, text in (overrides or {}).items():
-        cfg.merge_from_list([key, text])
-    cfg.merge_from_list(args.opts)
-    cfg.freeze()
-    return cfg
+    ``overrides``: as those of :func:`config_from_args`.
+    """
+    from fpnas import model_zoo
+
+    # An architecture without weights has nothing to evaluate or export.
+    model_zoo.get_record(args.model)
+    return config_from_args(args, overrides, model_zoo.get_config(args.model))
 
 
 def evaluate_published(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -82,10 +82,11 @@ def _would_suit_phones(cfg: CfgNode, reports: list[ExportReport]) -> bool:
 
 def _config(args: argparse.Namespace) -> CfgNode:
     """The frozen config: of ``--model`` or ``--config-file``, the flags, KEY VALUE."""
+    formats = tuple(name.strip() for name in (args.formats or "").split(","))
     overrides = {
         "MODEL.ARCH": args.arch,
         "MODEL.WEIGHTS": args.weights,
-        "EXPORT.FORMATS": args.formats and repr(_names(args.formats)),
+        "EXPORT.FORMATS": args.formats and repr(formats),
         "EXPORT.CALIBRATION": args.calibration,
         "EXPORT.INT8_MAX_DROP": args.int8_max_drop,
         "EXPORT.BAKE_PREPROCESS": "True" if args.bake_preprocess else None,
@@ -102,7 +103,3 @@ def _config(args: argparse.Namespace) -> CfgNode:
         flag = clashing[0].replace("_", "-")
         raise UserError(f"Give --model or --{flag}, not both: a model brings its config.")
     return published_config(args, overrides)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))

@@ -11,12 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from fpnas.errors import DataError, UserError
-
-if TYPE_CHECKING:
-    from fpnas.training import Classifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,18 +35,15 @@ def run(args: argparse.Namespace) -> int:
     classifier = (
         Classifier.from_zoo(args.model) if args.model else Classifier.from_checkpoint(args.weights)
     )
-    readable = [_predict(classifier, path, args.top) for path in args.images]
-    return 0 if all(readable) else 1
-
-
-def _predict(classifier: Classifier, path: str, top: int) -> bool:
-    """Print the classes of one image. False if it cannot be read."""
-    try:
-        guesses = classifier.predict(path, top)
-    except DataError as error:
-        print(f"fpnas: error: {error}", file=sys.stderr)
-        return False
-    print(path)
-    for guess in guesses:
-        print(f"  {100 * guess.probability:5.1f} %  {guess.name}")
-    return True
+    code = 0
+    for path in args.images:
+        try:
+            guesses = classifier.predict(path, args.top)
+        except DataError as error:
+            print(f"fpnas: error: {error}", file=sys.stderr)
+            code = 1
+            continue
+        print(path)
+        for guess in guesses:
+            print(f"  {100 * guess.probability:5.1f} %  {guess.name}")
+    return code

@@ -12,14 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fpnas.cli.flags import add_resume_arguments, check_resume_arguments
 from fpnas.config import CfgNode, find_config, get_cfg
-
-if TYPE_CHECKING:
-    from fpnas.export import ExportReport
-    from fpnas.search import SearchResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The four steps and the table."""
+    from fpnas.archs import Architecture
     from fpnas.export.run import export_from_config
     from fpnas.search.run import run_search
     from fpnas.training import run_evaluation, run_training
@@ -61,12 +58,24 @@ def run(args: argparse.Namespace) -> int:
     exported = {**trained, "OUTPUT_DIR": folder / "export"}
     reports = export_from_config(_config("quick/train.yaml", **exported))
 
+    arch = Architecture.load(arch_file)
     summary = {
-        **_search_summary(search_cfg, result, arch_file),
+        "space": search_cfg.SEARCH.SPACE,
+        "target_flops": search_cfg.SEARCH.TARGET,
+        "flops": arch.flops(search_cfg.DATA.INPUT_SIZE),
+        "params": arch.params,
+        "samples": result.num_samples,
         "search_seconds": clock.seconds["search"],
         "train_seconds": clock.seconds["train"],
         "test_top1": metrics["top1"],
-        "exports": [_export_summary(report) for report in reports if report.file],
+        "exports": [
+            {
+                key: report.to_dict()[key]
+                for key in ("format", "file", "max_rel_error", "top1_agreement", "ms")
+            }
+            for report in reports
+            if report.file
+        ],
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(summary_table(summary))
@@ -106,29 +115,6 @@ def _config(name: str, **overrides: Any) -> CfgNode:
         cfg.merge_from_list([key, str(value)])
     cfg.freeze()
     return cfg
-
-
-def _search_summary(cfg: CfgNode, result: SearchResult, arch_file: Path) -> dict[str, Any]:
-    from fpnas.archs import Architecture
-
-    arch = Architecture.load(arch_file)
-    return {
-        "space": cfg.SEARCH.SPACE,
-        "target_flops": cfg.SEARCH.TARGET,
-        "flops": arch.flops(cfg.DATA.INPUT_SIZE),
-        "params": arch.params,
-        "samples": result.num_samples,
-    }
-
-
-def _export_summary(report: ExportReport) -> dict[str, Any]:
-    return {
-        "format": report.format,
-        "file": str(report.file),
-        "max_rel_error": report.max_rel_error,
-        "top1_agreement": report.top1_agreement,
-        "ms": report.ms_1_thread,
-    }
 
 
 class Clock:

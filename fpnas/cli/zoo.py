@@ -17,21 +17,12 @@ from typing import TYPE_CHECKING
 from fpnas.errors import UserError
 
 if TYPE_CHECKING:
-    from fpnas.model_zoo import Metric, ModelInfo, ZooRecord
+    from fpnas.model_zoo import Metric, ZooRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One sub-command an action."""
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    _add_list(actions)
-    info = actions.add_parser("info", help="record and layers of one network, as tables")
-    info.add_argument("name", help="a name of 'fpnas zoo list'")
-    info.set_defaults(action=_info)
-    _add_import(actions)
-    _add_verify(actions)
-
-
-def _add_list(actions: argparse._SubParsersAction) -> None:
     listing = actions.add_parser("list", help="names, input sizes and costs, as a table")
     listing.add_argument("pattern", nargs="?", default="*", help="shell pattern (default: *)")
     listing.add_argument(
@@ -39,8 +30,10 @@ def _add_list(actions: argparse._SubParsersAction) -> None:
     )
     listing.set_defaults(action=_list)
 
+    info = actions.add_parser("info", help="record and layers of one network, as tables")
+    info.add_argument("name", help="a name of 'fpnas zoo list'")
+    info.set_defaults(action=_info)
 
-def _add_import(actions: argparse._SubParsersAction) -> None:
     importing = actions.add_parser(
         "import",
         help="weights of another project, renamed to ours",
@@ -60,8 +53,6 @@ def _add_import(actions: argparse._SubParsersAction) -> None:
     )
     importing.set_defaults(action=_import)
 
-
-def _add_verify(actions: argparse._SubParsersAction) -> None:
     verifying = actions.add_parser(
         "verify", help="hold every record against its architecture and file"
     )
@@ -124,20 +115,15 @@ def models_table(names: Sequence[str]) -> str:
 
     rows = []
     for name in names:
-        found = info(name)
-        record = found.record
-        size = found.arch.input_size if record is None else record.input_size
-        costs = [found.arch.flops(size) / 1e6, found.arch.params / 1e6]
-        rows.append([name, size, found.arch.num_classes, *costs, *_weights_columns(record)])
+        _, arch, record = info(name)
+        size, weights = arch.input_size, [None, None]
+        if record is not None:
+            size, top1 = record.input_size, record.metric("top1")
+            weights = [record.size_bytes / 1e6, top1 and top1.value]
+        costs = [arch.flops(size) / 1e6, arch.params / 1e6]
+        rows.append([name, size, arch.num_classes, *costs, *weights])
     headers = ["name", "input, px", "classes", "FLOPs, M", "params, M", "weights, MB", "top-1, %"]
     return tabulate(rows, headers, floatfmt=("", "", "", ".2f", ".2f", ".1f", ".1f"))
-
-
-def _weights_columns(record: ZooRecord | None) -> list[float | None]:
-    if record is None:
-        return [None, None]
-    top1 = record.metric("top1")
-    return [record.size_bytes / 1e6, top1 and top1.value]
 
 
 def model_report(name: str) -> str:
@@ -145,30 +131,30 @@ def model_report(name: str) -> str:
     from fpnas.model_zoo import info
     from fpnas.report.legend import architecture_report
 
-    found = info(name)
-    size = None if found.record is None else found.record.input_size
-    layers = architecture_report(found.arch, size)
-    return layers if found.record is None else f"{_record_text(found)}\n\n{layers}"
+    _, arch, record = info(name)
+    if record is None:
+        return architecture_report(arch)
+    return f"{_record_text(record)}\n\n{architecture_report(arch, record.input_size)}"
 
 
-def _record_text(found: ModelInfo) -> str:
+def _record_text(record: ZooRecord) -> str:
     from tabulate import tabulate
 
     from fpnas.model_zoo.weights import available_offline
 
-    record = found.record
     state = "on this machine" if available_offline(record) else "to be downloaded when needed"
-    pre = record.preprocessing
+    pre, names = record.preprocessing, record.class_names
+    training = (record.commit, record.seed, record.data_hash)
     rows = [
         ("trained on", record.dataset),
         *((f"{metric.name}, %", _metric_text(metric)) for metric in record.metrics),
-        ("classes", _classes_text(record)),
+        ("classes", f"{len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"),
         ("preprocessing", f"shorter side to {pre.resize_to} px ({pre.interpolation}), centre crop"),
         ("mean, std", f"{list(pre.mean)}, {list(pre.std)} of pixels in 0 to 1"),
         ("weights", f"{record.file}, {record.size_bytes / 1e6:.1f} MB, {state}"),
         ("sha256", record.sha256),
         ("recipe", record.recipe or "none of ours"),
-        ("commit, seed, data", _provenance(record)),
+        ("commit, seed, data", ", ".join("-" if x is None else str(x) for x in training)),
         ("licence", record.licence),
         ("source", record.source),
     ]
@@ -178,13 +164,3 @@ def _record_text(found: ModelInfo) -> str:
 def _metric_text(metric: Metric) -> str:
     origin = f"published by {metric.published_by}" if metric.published_by else metric.command
     return f"{metric.value:g} on {metric.data} ({origin})"
-
-
-def _classes_text(record: ZooRecord) -> str:
-    names = record.class_names
-    return f"{len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-
-
-def _provenance(record: ZooRecord) -> str:
-    values = (record.commit, record.seed, record.data_hash)
-    return ", ".join("-" if value is None else str(value) for value in values)

@@ -1,6 +1,6 @@
 """Export of a trained network: one table of formats, each file checked on real images and timed."""
 
-from fpnas.export.backbone import export_backbone
+from fpnas.export.checked import export_backbone
 from fpnas.export.formats import EXPORT_FORMATS, ExportFormat, get_formats
 from fpnas.export.model import export_model
 from fpnas.export.parity import Parity, Tolerance, compare

@@ -53,10 +53,6 @@ class ExportFormat:
         """Needed modules that are not installed."""
         return [name for name in self.modules if importlib.util.find_spec(name) is None]
 
-    def usage_of(self, file: Path) -> str:
-        """The line of Python that runs ``file``."""
-        return self.usage.format(file=str(file))
-
 
 _ONNX = ExportFormat(
     name="onnx",

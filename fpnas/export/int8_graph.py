@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxruntime.quantization.onnx_model import ONNXModel
 
 _LEVELS = 255  # of uint8
 
@@ -26,11 +27,12 @@ def before_quantization(proto: ModelProto) -> None:
 
     The mean of the means of equal windows is the mean of the map, and Mul broadcasts a gate.
     """
-    graph = proto.graph
-    for node in list(graph.node):
-        if _is_step_of_global_pool(node, graph) or _is_resized_gate(node, graph):
-            _bypass(node, graph)
-    drop_unused(graph)
+    model = ONNXModel(proto)
+    for node in list(model.nodes()):
+        if _is_step_of_global_pool(node, proto.graph) or _is_resized_gate(node, proto.graph):
+            model.replace_input_of_all_nodes(node.output[0], node.input[0])
+            model.remove_node(node)
+    model.clean_initializers()
 
 
 def after_quantization(proto: ModelProto) -> None:
@@ -94,7 +96,7 @@ def shorten_names(proto: ModelProto) -> None:
             zero_points = [t for t in graph.initializer if t.name == node.input[2]]
             if zero_points and zero_points[0].data_type == TensorProto.INT32:
                 del node.input[2]
-    drop_unused(graph)
+    ONNXModel(proto).clean_initializers()
     kept = {value.name for value in (*graph.input, *graph.output)}
     kept |= {tensor.name for tensor in graph.initializer if tensor.name.endswith("_quantized")}
     names: dict[str, str] = {"": ""}  # an optional input that is left out
@@ -106,14 +108,6 @@ def shorten_names(proto: ModelProto) -> None:
                     ends[i] = names.setdefault(name, f"t{len(names)}")
     for tensor in (*graph.initializer, *graph.value_info):
         tensor.name = names.get(tensor.name, tensor.name)
-
-
-def drop_unused(graph: GraphProto) -> None:
-    """Remove constants that no node reads."""
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def overflow_safe_ranges(graph: GraphProto) -> dict[str, list[dict[str, Any]]]:
@@ -136,27 +130,15 @@ def overflow_safe_ranges(graph: GraphProto) -> dict[str, list[dict[str, Any]]]:
         if 1 < _attribute(node, "group", 1) == len(weights):  # depthwise
             continue
         axis = 0 if node.op_type == "Conv" or _attribute(node, "transB", 0) else 1
-        ranges = _ranges(_rows(weights, axis))
+        # In the order in which they are summed: convolutions run on channels-last images.
+        rows = np.moveaxis(np.moveaxis(weights, axis, 0), 1, -1).reshape(weights.shape[axis], -1)
+        even = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
+        pairs = even.reshape(len(even), -1, 2).sum(2)
+        ranges = np.maximum(np.abs(rows).max(1), np.abs(pairs).max(1)).astype(np.float32)
         overrides[node.input[1]] = [
             {"axis": axis, "symmetric": True, "rmin": -value, "rmax": value} for value in ranges
         ]
     return overrides
-
-
-def _rows(weights: np.ndarray, axis: int) -> np.ndarray:
-    """A row of weights for each output channel, in the order in which they are summed.
-
-    Convolutions run on channels-last images: channels are the innermost axis.
-    """
-    channels_last = np.moveaxis(np.moveaxis(weights, axis, 0), 1, -1)
-    return channels_last.reshape(len(channels_last), -1)
-
-
-def _ranges(rows: np.ndarray) -> np.ndarray:
-    """float32 [O]: rounded to 127 steps of it, no two neighbours of rows [O, K] exceed 128."""
-    even = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
-    pairs = even.reshape(len(even), -1, 2).sum(2)
-    return np.maximum(np.abs(rows).max(1), np.abs(pairs).max(1)).astype(np.float32)
 
 
 def layer_groups(graph: GraphProto) -> list[list[str]]:
@@ -190,7 +172,11 @@ def _is_step_of_global_pool(node: NodeProto, graph: GraphProto) -> bool:
         return False
     readers = _readers(node.output[0], graph)
     all_pool = bool(readers) and all(reader.op_type == "GlobalAveragePool" for reader in readers)
-    return set(window) == {1} or (all_pool and _divides(window, _shape(node.input[0], graph)))
+    sides = _shape(node.input[0], graph)[2:]
+    fits = len(sides) == len(window) and all(
+        side and side % step == 0 for side, step in zip(sides, window, strict=True)
+    )
+    return set(window) == {1} or (all_pool and fits)
 
 
 def _is_resized_gate(node: NodeProto, graph: GraphProto) -> bool:
@@ -200,14 +186,6 @@ def _is_resized_gate(node: NodeProto, graph: GraphProto) -> bool:
         and _shape(node.input[0], graph)[2:] == [1, 1]
         and all(reader.op_type == "Mul" for reader in _readers(node.output[0], graph))
     )
-
-
-def _bypass(node: NodeProto, graph: GraphProto) -> None:
-    for reader in _readers(node.output[0], graph):
-        for i, name in enumerate(reader.input):
-            if name == node.output[0]:
-                reader.input[i] = node.input[0]
-    graph.node.remove(node)
 
 
 def _readers(name: str, graph: GraphProto) -> list[NodeProto]:
@@ -225,10 +203,3 @@ def _shape(name: str, graph: GraphProto) -> list[int]:
         if value.name == name:
             return [axis.dim_value for axis in value.type.tensor_type.shape.dim]
     return []
-
-
-def _divides(window: list[int], shape: list[int]) -> bool:
-    sides = shape[2:]
-    return len(sides) == len(window) and all(
-        side and side % step == 0 for side, step in zip(sides, window, strict=True)
-    )

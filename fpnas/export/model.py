@@ -24,7 +24,6 @@ from fpnas.export.source import (
     BakedNormalization,
     ExportSource,
     Quantization,
-    Runner,
     prepare_source,
 )
 from fpnas.utils.file_io import make_writable
@@ -96,7 +95,13 @@ def export_model(
     _check_images(images, labels, input_size)
     images = images.detach().cpu().contiguous()
     reference = _reference_logits(model, images)
-    folder = _writable_folder(output_dir)
+    folder = Path(output_dir)
+    try:
+        make_writable(folder)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to the export folder '{folder}': {error.strerror}."
+        ) from None
     entry = None if bake is None else BakedNormalization(bake)
     inputs = _as_inputs(images, entry)
     truth = None if labels is None else labels.cpu().numpy()
@@ -122,7 +127,7 @@ def export_model(
         source, folder, name, batch_size, warmup, runs, inputs.numpy(), truth, reference
     )
     reports = [exporter.run(entry) for entry in chosen]
-    _write_report(reports, folder / REPORT_FILE)
+    write_json(reports, folder / REPORT_FILE)
     return reports
 
 
@@ -175,15 +180,16 @@ class _Exporter:
                 report = self._time(entry, draft, report)
             if entry.accelerators is not None:
                 report = replace(report, accelerators=entry.accelerators(draft))
-        return replace(report, file=target, usage=entry.usage_of(target))
+        return replace(report, file=target, usage=entry.usage.format(file=target))
 
     def _check(self, entry: ExportFormat, draft: Path) -> ExportReport:
         """Compare the file with the model on all images, if it runs here."""
         size = size_bytes(draft)
         if entry.elsewhere:
             return ExportReport(entry.name, "unverified", entry.elsewhere, size_bytes=size)
-        runner = entry.load(draft, 1)
-        logits = self._logits(runner)
+        logits = run_in_batches(
+            entry.load(draft, 1), self.images, self.batch_size, self.source.dynamic_batch
+        )
         parity = compare(self.reference, logits)
         status, message = parity.judge(entry.tolerance)
         measured = status != "unverified"  # otherwise the numbers are those of rounding noise
@@ -199,9 +205,6 @@ class _Exporter:
             top1_agreement=parity.top1_agreement if measured else None,
             accuracy=accuracy,
         )
-
-    def _logits(self, runner: Runner) -> np.ndarray:
-        return run_in_batches(runner, self.images, self.batch_size, self.source.dynamic_batch)
 
     def _time(self, entry: ExportFormat, draft: Path, report: ExportReport) -> ExportReport:
         """Add the time of one batch with one and with two threads."""
@@ -255,21 +258,3 @@ def _reference_logits(model: nn.Module, images: Tensor) -> np.ndarray:
             "The model's outputs are not finite on the given images: check its weights."
         )
     return logits.numpy()
-
-
-def _writable_folder(path: str | Path) -> Path:
-    folder = Path(path)
-    try:
-        make_writable(folder)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write to the export folder '{folder}': {error.strerror}."
-        ) from None
-    return folder
-
-
-def _write_report(reports: list[ExportReport], path: Path) -> None:
-    try:
-        write_json(reports, path)
-    except OSError as error:
-        raise UserError(f"Cannot write '{path}': {error.strerror}.") from None

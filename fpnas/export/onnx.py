@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from fpnas.export.rewrites import apply_rewrites
 from fpnas.export.rewrites.operators import onnx_translations
@@ -59,18 +60,8 @@ def export_ort(source: ExportSource, path: Path) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = str(path)
     options.add_session_config_entry("session.save_model_format", "ORT")
-    onnxruntime.InferenceSession(
-        str(draft),
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=["NchwcTransformer"],
-    )
+    session(draft, options, disabled_optimizers=["NchwcTransformer"])
     draft.unlink()
-
-
-def write(source: ExportSource, path: Path, outputs: list[str]) -> None:
-    """Write ``path`` with input ``images`` and ``outputs``, see :func:`make_graph`."""
-    save(make_graph(source, outputs), path)
 
 
 def float_graph(source: ExportSource) -> ModelProto:
@@ -95,27 +86,41 @@ def make_graph(source: ExportSource, outputs: list[str]) -> ModelProto:
     """
     import onnx
 
-    with torch.no_grad():  # for gradients layers take detours
-        program = torch.onnx.export(
-            # Of modules that are new, PyTorch would say that they are in training mode.
-            source.with_entry(apply_rewrites(source.model, source.rewrites)).eval(),
-            (source.example,),
-            dynamo=True,
-            external_data=False,  # otherwise the weights go to a second file
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=outputs,
-            dynamic_shapes=source.dynamic_shapes,
-            custom_translation_table=onnx_translations(),
-            verbose=False,
-        )
-    proto = program.model_proto
-    _strip_traces(proto)
+    network = source.with_entry(apply_rewrites(source.model, source.rewrites))
+    proto = trace(network, (source.example,), [INPUT], outputs, source.dynamic_shapes)
+    # The exporter's notes: stack traces with local paths, half the size of small files.
+    graph = proto.graph
+    for item in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
     del proto.graph.value_info[:]  # lists the weights, too; inference restores what is needed
     proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     onnx.helper.set_model_props(proto, dict(source.metadata))
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def trace(
+    network: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_shapes: tuple[dict[int, Any], ...] | None = None,
+) -> ModelProto:
+    """The graph of ``network`` as PyTorch's exporter writes it, in eval mode."""
+    with torch.no_grad():  # for gradients layers take detours
+        return torch.onnx.export(
+            network.eval(),  # of modules that are new, PyTorch would say that they are training
+            inputs,
+            dynamo=True,
+            external_data=False,  # otherwise the weights go to a second file
+            opset_version=OPSET,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=dynamic_shapes,
+            custom_translation_table=onnx_translations(),
+            verbose=False,
+        ).model_proto
 
 
 def save(proto: ModelProto, path: Path) -> None:
@@ -135,8 +140,8 @@ def load_outputs(
     path: Path, outputs: list[str] | None, threads: int = 1
 ) -> Callable[[np.ndarray], list[np.ndarray]]:
     """As :func:`load`, for several outputs; None: all that the file has."""
-    session = _session(path, threads)
-    return lambda images: session.run(outputs, {INPUT: images})
+    loaded = session(path, session_options(threads))
+    return lambda images: loaded.run(outputs, {INPUT: images})
 
 
 def session_options(threads: int) -> SessionOptions:
@@ -150,56 +155,47 @@ def session_options(threads: int) -> SessionOptions:
     return options
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that :func:`export` wrote."""
-    return _session(path, threads=1).get_modelmeta().custom_metadata_map
-
-
-def _session(path: Path, threads: int) -> InferenceSession:
+def session(model: Path | bytes, options: SessionOptions, **settings: Any) -> InferenceSession:
+    """ONNX Runtime on the CPU for a file or the bytes of one."""
     import onnxruntime
 
+    model = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(
-        str(path), session_options(threads), providers=["CPUExecutionProvider"]
+        model, options, providers=["CPUExecutionProvider"], **settings
     )
 
 
-def _strip_traces(proto: ModelProto) -> None:
-    """Remove the exporter's notes: stack traces with local paths, half the size of small files."""
-    graph = proto.graph
-    for item in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        item.ClearField("metadata_props")
-        item.ClearField("doc_string")
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata that :func:`export` wrote."""
+    return session(path, session_options(threads=1)).get_modelmeta().custom_metadata_map
 
 
 def accelerators(path: Path) -> dict[str, str]:
-    """Which accelerators of phones take the graph, by ONNX Runtime's own tool for mobile use.
+    """What ONNX Runtime's own tool for mobile use thinks of the file.
 
-    For NNAPI (Android) and CoreML (iOS, both of its formats) what the tool thinks of the file.
+    For NNAPI (Android) and CoreML (iOS, both of its formats).
 
     Values are ``"yes"`` (the graph runs there as a whole), ``"maybe"`` or ``"no"``, the latter two
     with the operators that are in the way. Empty, with a line in the log, if this ONNX Runtime has
     no such tool, another version of it, or one that cannot read the file: never raises.
     """
     try:
-        return {name: _verdict(found) for name, found in _partitions(path).items()}
+        from onnxruntime.tools.mobile_helpers import usability_checker as checker
+        from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
+
+        graph = ModelProtoWithShapeInfo(path).model_with_shape_info
+        program, network = (
+            checker.check_coreml_partitions(graph, True, f"coreml_supported_{form}_ops.md")
+            for form in ("mlprogram", "neuralnetwork")
+        )
+        return {
+            "NNAPI": _verdict(checker.check_nnapi_partitions(graph, True)),
+            "CoreML": _verdict(program),
+            "CoreML (neural network)": _verdict(network),
+        }
     except Exception as error:  # advice only, by a tool without a stable interface
         logger.info("No verdict on accelerators of phones: %s: %s", type(error).__name__, error)
         return {}
-
-
-def _partitions(path: Path) -> dict[str, object]:
-    """What the tool says of each accelerator."""
-    from onnxruntime.tools.mobile_helpers import usability_checker as checker
-    from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo
-
-    graph = ModelProtoWithShapeInfo(path).model_with_shape_info
-    return {
-        "NNAPI": checker.check_nnapi_partitions(graph, True),
-        "CoreML": checker.check_coreml_partitions(graph, True, "coreml_supported_mlprogram_ops.md"),
-        "CoreML (neural network)": checker.check_coreml_partitions(
-            graph, True, "coreml_supported_neuralnetwork_ops.md"
-        ),
-    }
 
 
 def _verdict(found: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 from fpnas.errors import UserError
 from fpnas.export import onnx
 from fpnas.export.parity import run_in_batches
-from fpnas.export.source import CALIBRATION_METHODS, ExportSource, Runner
+from fpnas.export.source import CALIBRATION_METHODS, ExportSource
+from fpnas.utils.machine import benchmark
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -92,7 +92,7 @@ class _Quantizer:
         runs = [onnx.load(file) for file in (self._float, self._path)]
         ratios = []
         for _ in range(_WARMUP + _ROUNDS):  # in turns, so that both meet the same load
-            slow, fast = (_seconds(run, batch) for run in runs)
+            slow, fast = (benchmark(run, batch, warmup=0, runs=1).median_ms for run in runs)
             ratios.append(slow / fast)
         return float(np.median(ratios[_WARMUP:]))
 
@@ -182,12 +182,6 @@ class _Reader:
         return None if batch is None else {onnx.INPUT: np.ascontiguousarray(batch)}
 
 
-def _seconds(run: Runner, batch: np.ndarray) -> float:
-    start = time.perf_counter()
-    run(batch)
-    return time.perf_counter() - start
-
-
 @contextmanager
 def _changed(path: Path, target: Path) -> Iterator[ModelProto]:
     """The graph of ``path``, to be changed; written to ``target`` afterwards."""
@@ -203,11 +197,10 @@ def _finish(source: ExportSource, path: Path) -> None:
 
     from fpnas.export import int8_graph
 
-    proto = onnx_format.load(str(path))
-    int8_graph.shorten_names(proto)
-    onnx_format.helper.set_model_props(proto, dict(source.metadata))
-    onnx_format.checker.check_model(proto, full_check=True)
-    onnx_format.save(proto, str(path))
+    with _changed(path, path) as proto:
+        int8_graph.shorten_names(proto)
+        onnx_format.helper.set_model_props(proto, dict(source.metadata))
+        onnx_format.checker.check_model(proto, full_check=True)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ makes of its images, and a model that makes nothing of them cannot pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,11 +72,8 @@ def compare(reference: np.ndarray, exported: np.ndarray) -> Parity:
     deviation = np.abs(a - a.mean(axis=0)).max()
     difference = np.abs(a - b).max()
     agreement = 100.0 * np.mean(a.argmax(axis=1) == b.argmax(axis=1))
-    if difference == 0:
-        error = 0.0
-    else:
-        with np.errstate(divide="ignore"):
-            error = difference / min(largest, deviation)
+    with np.errstate(divide="ignore"):
+        error = difference / min(largest, deviation) if difference else 0.0
     spread = deviation / largest if largest > 0 else 0.0
     return Parity(float(error), float(spread), float(agreement))
 
@@ -91,15 +87,10 @@ def run_in_batches(
     images, whose outputs are then dropped. With ``dynamic_batch`` the batch sizes are 1, 2, 3, ...,
     so that a file which only claims to take any batch is found out.
     """
-    outputs = []
-    for indices in _batches(len(images), batch_size, dynamic_batch):
-        outputs.append(run(np.ascontiguousarray(images[indices % len(images)])))
-    return np.concatenate(outputs)[: len(images)]
-
-
-def _batches(count: int, batch_size: int, dynamic_batch: bool) -> Iterator[np.ndarray]:
-    start, size = 0, 1 if dynamic_batch else batch_size
-    while start < count:
-        stop = min(start + size, count) if dynamic_batch else start + size
-        yield np.arange(start, stop)
+    outputs, start, size = [], 0, 1 if dynamic_batch else batch_size
+    while start < len(images):
+        stop = min(start + size, len(images)) if dynamic_batch else start + size
+        indices = np.arange(start, stop) % len(images)
+        outputs.append(run(np.ascontiguousarray(images[indices])))
         start, size = stop, size + dynamic_batch
+    return np.concatenate(outputs)[: len(images)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from fpnas.errors import UserError
 from fpnas.utils.file_io import atomic_write
 
 
@@ -100,10 +101,16 @@ def accelerators_text(verdicts: Mapping[str, str]) -> str:
 
 
 def write_json(reports: Sequence[ExportReport], path: Path) -> None:
-    """Write the list of records to ``path``, which is either complete or as it was before."""
+    """Write the list of records to ``path``, which is either complete or as it was before.
+
+    Raises UserError if it cannot be written.
+    """
     text = json.dumps([r.to_dict() for r in reports], indent=2, allow_nan=False)
-    with atomic_write(path) as file:
-        file.write(f"{text}\n".encode())
+    try:
+        with atomic_write(path) as file:
+            file.write(f"{text}\n".encode())
+    except OSError as error:
+        raise UserError(f"Cannot write '{path}': {error.strerror}.") from None
 
 
 def _finite(value: float | None) -> float | None:

@@ -172,7 +172,8 @@ def prepare_source(
 ) -> ExportSource:
     """Fold the BatchNorms of a copy of ``model`` and take the example from ``images``.
 
-    ``images`` are as they enter the graph, behind which stands ``entry``.
+    ``images`` are as they enter the graph, behind which stands ``entry``. ``metadata`` becomes text
+    (JSON unless it is text already), with the version of fpnas and the architecture.
     """
     folded = fold_bn(model).to(
         device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format
@@ -181,28 +182,19 @@ def prepare_source(
     count = max(2, batch_size) if dynamic_batch else batch_size
     example = images[torch.arange(count) % len(images)].contiguous()
     described = {"shape": list(example[:batch_size].shape), "dtype": str(example.dtype)[6:]}
-    complete = _complete_metadata(model, {"input": described, **metadata})
+    complete: dict[str, Any] = {"fpnas_version": fpnas.__version__}
+    if hasattr(model, "arch"):
+        complete["architecture"] = model.arch.to_yaml()
+    complete |= {"input": described, **metadata}
     return ExportSource(
         folded,
         example,
-        complete,
+        {key: v if isinstance(v, str) else json.dumps(v) for key, v in complete.items()},
         dynamic_batch,
         expand_rewrites(rewrites),
         entry,
         quantization or Quantization(),
     )
-
-
-def _complete_metadata(model: nn.Module, metadata: Mapping[str, Any]) -> dict[str, str]:
-    """``metadata`` as text (JSON unless it is text already), with version and architecture."""
-    complete: dict[str, Any] = {"fpnas_version": fpnas.__version__}
-    if hasattr(model, "arch"):
-        complete["architecture"] = model.arch.to_yaml()
-    complete.update(metadata)
-    return {
-        key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in complete.items()
-    }
 
 
 def torch_runner(program: Callable[[Tensor], Tensor]) -> Runner:

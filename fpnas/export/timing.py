@@ -38,16 +38,14 @@ def time_file(
     if it may run code and was not exported on this machine.
     """
     entry = format_of(file)
-    images = _noise(_input_of(entry, file))
+    images = _noise(entry, file)
     # An ONNX file may be of a backbone or a detector, whose outputs are no logits.
-    is_onnx = entry.load is onnx.load
     trusting = {"trust": trust} if entry.may_run_code else {}
     with _naming(file, entry):
-        call = (
-            onnx.load_outputs(file, None, threads)
-            if is_onnx
-            else entry.load(file, threads, **trusting)
-        )
+        if entry.load is onnx.load:
+            call = onnx.load_outputs(file, None, threads)
+        else:
+            call = entry.load(file, threads, **trusting)
     found = benchmark(call, images, warmup, runs, threads, max_seconds=60.0)
     return FileTiming(file, entry.name, threads, found.median_ms, found.p90_ms)
 
@@ -79,19 +77,15 @@ def profile_operators(file: Path, runs: int = 100, top: int = 10) -> list[tuple[
 
     Raises UserError on a file of another format.
     """
-    import onnxruntime
-
     entry = format_of(file)
     if entry.load is not onnx.load:
         raise UserError(f"Operators are shown of ONNX files only; '{file}' is {entry.name}.")
-    images = _noise(_input_of(entry, file))
+    images = _noise(entry, file)
     with tempfile.TemporaryDirectory() as folder:
         options = onnx.session_options(threads=1)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(
-            str(file), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnx.session(file, options)
         for _ in range(runs):
             session.run(None, {onnx.INPUT: images})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -106,14 +100,17 @@ def profile_operators(file: Path, runs: int = 100, top: int = 10) -> list[tuple[
     return [(name, time / total, len(nodes[name])) for name, time in times.most_common(top)]
 
 
-def _input_of(entry: ExportFormat, file: Path) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of a batch of ``file``, from its metadata."""
+def _noise(entry: ExportFormat, file: Path) -> np.ndarray:
+    """A batch of the shape and dtype that the metadata of ``file`` tells."""
     with _naming(file, entry):
         metadata = entry.read_metadata(file)
     if "input" not in metadata:
         raise UserError(f"'{file}' was not written by 'fpnas export': it has no metadata 'input'.")
     described = json.loads(metadata["input"])
-    return tuple(described["shape"]), described["dtype"]
+    generator = np.random.default_rng(0)
+    if described["dtype"] == "uint8":
+        return generator.integers(0, 256, described["shape"], dtype=np.uint8)
+    return generator.standard_normal(described["shape"], dtype=np.float32)
 
 
 @contextlib.contextmanager
@@ -125,11 +122,3 @@ def _naming(file: Path, entry: ExportFormat) -> Iterator[None]:
         raise
     except Exception as error:
         raise UserError(f"'{file}' cannot be read as {entry.name}: {error}") from None
-
-
-def _noise(described: tuple[tuple[int, ...], str]) -> np.ndarray:
-    shape, dtype = described
-    generator = np.random.default_rng(0)
-    if dtype == "uint8":
-        return generator.integers(0, 256, shape, dtype=np.uint8)
-    return generator.standard_normal(shape, dtype=np.float32)

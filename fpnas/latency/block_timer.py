@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -17,15 +16,14 @@ from fpnas.blocks import BlockShape
 from fpnas.errors import UserError
 from fpnas.export import EXPORT_FORMATS, apply_rewrites, fold_bn, onnx
 from fpnas.export.rewrites import AUTO, expand_rewrites
-from fpnas.export.rewrites.operators import onnx_translations
-from fpnas.export.source import Runner, prepare_source
+from fpnas.export.source import prepare_source
 from fpnas.modeling import SearchedNet
 from fpnas.modeling.searched_net import build_block
 from fpnas.utils.machine import benchmark, cpu_info
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import IOBinding
+    from onnxruntime import InferenceSession
 
 # A busy machine slows a call down for a while. Blocks, and networks, are timed in several rounds
 # over all of them, so that a disturbance does not hit all rounds of any of them.
@@ -80,7 +78,9 @@ class OnnxTimer:
 
     def overhead(self) -> float:
         """Median of a graph that returns its one number."""
-        return self._time([_identity_graph()], [torch.zeros(1, 1, 1, 1)])[0]
+        number = torch.zeros(1, 1, 1, 1)
+        graph = onnx.trace(nn.Identity(), (number,), ["input"], ["output"])
+        return self._time([graph], [number])[0]
 
     def blocks(self, shapes: Sequence[BlockShape]) -> list[float]:
         """Median over the rounds of each round's median.
@@ -98,19 +98,28 @@ class OnnxTimer:
         """
         with torch.random.fork_rng(devices=[]):
             inputs = [torch.randn(1, a.in_channels, input_size, input_size) for a in archs]
-            runs = [self._network(arch, x) for arch, x in zip(archs, inputs, strict=True)]
-        arrays = [x.numpy() for x in inputs]
-        return self._medians(list(zip(runs, arrays, strict=True)), _NETWORK_ROUNDS)
+            calls = []
+            for arch, x in zip(archs, inputs, strict=True):
+                source = prepare_source(SearchedNet(arch), x, {}, 1, dynamic_batch=False)
+                session = self._session(onnx.make_graph(source, [onnx.OUTPUT]))
+                calls.append((partial(session.run, None), {onnx.INPUT: x.numpy()}))
+        return self._medians(calls, _NETWORK_ROUNDS)
 
-    def _network(self, arch: Architecture, images: Tensor) -> Runner:
-        source = prepare_source(SearchedNet(arch), images, {}, batch_size=1, dynamic_batch=False)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
-            onnx.export(source, path)
-            return onnx.load(path, self.threads)
+    def _session(self, graph: ModelProto) -> InferenceSession:
+        return onnx.session(graph.SerializeToString(), onnx.session_options(self.threads))
 
     def _time(self, graphs: Sequence[ModelProto], inputs: Sequence[Tensor]) -> list[float]:
-        calls = [self._call(graph, x) for graph, x in zip(graphs, inputs, strict=True)]
+        """Of calls without any copy."""
+        import onnxruntime
+
+        calls = []
+        for graph, x in zip(graphs, inputs, strict=True):
+            session = self._session(graph)
+            binding = session.io_binding()
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(x.numpy())
+            binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
+            binding.bind_output(session.get_outputs()[0].name, "cpu")
+            calls.append((session.run_with_iobinding, binding))
         return self._medians(calls, _ROUNDS)
 
     def _medians(
@@ -125,21 +134,6 @@ class OnnxTimer:
             for _ in range(rounds)
         ]
         return [statistics.median(of_call) for of_call in zip(*times, strict=True)]
-
-    def _call(self, graph: ModelProto, x: Tensor) -> tuple[Any, IOBinding]:
-        """A function and its argument: one call of ``graph`` on ``x``, without any copy."""
-        import onnxruntime
-
-        block = onnxruntime.InferenceSession(
-            graph.SerializeToString(),
-            onnx.session_options(self.threads),
-            providers=["CPUExecutionProvider"],
-        )
-        binding = block.io_binding()
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(x.numpy())
-        binding.bind_ortvalue_input(block.get_inputs()[0].name, value)
-        binding.bind_output(block.get_outputs()[0].name, "cpu")
-        return block.run_with_iobinding, binding
 
 
 class _SideBySide(nn.Module):
@@ -181,30 +175,8 @@ def _export_side_by_side(
     blocks = [fold_bn(build_block("", s.spec, s.in_channels)) for s in shapes]
     blocks = [apply_rewrites(block, (AUTO,)) for block in blocks]
     ports = [(f"input{i}", f"output{i}") for i in range(len(blocks))]
-    with torch.no_grad():  # as an export: for gradients layers take detours
-        program = torch.onnx.export(
-            _SideBySide(blocks).eval().requires_grad_(False),
-            tuple(inputs),
-            dynamo=True,
-            external_data=False,
-            opset_version=onnx.OPSET,
-            input_names=[name for name, _ in ports],
-            output_names=[name for _, name in ports],
-            custom_translation_table=onnx_translations(),
-            verbose=False,
-        )
-    extractor = Extractor(program.model_proto)
-    return [extractor.extract_model([entry], [exit_]) for entry, exit_ in ports]
-
-
-def _identity_graph() -> ModelProto:
-    from onnx import TensorProto, helper
-
-    entry, exit_ = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 1])
-        for name in ("input", "output")
+    names = [list(column) for column in zip(*ports, strict=True)]
+    extractor = Extractor(
+        onnx.trace(_SideBySide(blocks).requires_grad_(False), tuple(inputs), *names)
     )
-    node = helper.make_node("Identity", ["input"], ["output"])
-    graph = helper.make_graph([node], "identity", [entry], [exit_])
-    opset = helper.make_opsetid("", onnx.OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=10)
+    return [extractor.extract_model([entry], [exit_]) for entry, exit_ in ports]

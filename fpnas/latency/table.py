@@ -104,8 +104,7 @@ class LatencyTable:
         ``progress``: show a bar on a terminal. Large spaces have tens of thousands of blocks, of
         which a search meets only some: leave those to :meth:`cost`.
         """
-        shapes = self.cost(space).shapes()
-        return self.measure_blocks(shapes, progress)
+        return self.measure_blocks(self.cost(space).shapes(), progress)
 
     def measure_blocks(self, shapes: Iterable[BlockShape], progress: bool = True) -> int:
         """Measure those of ``shapes`` that are not known; return how many these were.

@@ -158,8 +158,19 @@ def from_mobile_vision(state_dict: Mapping[str, Tensor], arch: Architecture) -> 
 
     def foreign_name(name: str) -> str | None:
         module, _, leaf = name.rpartition(".")
-        theirs = _mobile_vision_module(module, skips, last_stage)
-        return None if theirs is None else f"{theirs}.{leaf}"
+        place, _, part = module.partition(".")
+        if module == "head.fc":
+            return f"head.conv.{leaf}"
+        if place == "head":
+            stage, theirs = f"{last_stage}_0", _VISION_IN_HEAD.get(part)
+        elif place == "stem":
+            stage, theirs = "0_0", part
+        else:
+            index, _, part = part.partition(".")
+            is_skip = f"{place}.{index}" in skips
+            theirs = f"conv.{part}" if is_skip else _VISION_IN_MBCONV.get(part)
+            stage = f"{place.removeprefix('stage')}_{index}"
+        return theirs and f"backbone.stages.xif{stage}.{theirs}.{leaf}"
 
     return rename(_without_idle_biases(state_dict), foreign_name, arch)
 
@@ -172,20 +183,6 @@ def _without_idle_biases(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(".conv.bias") and mean in weights:
             weights[mean] = weights[mean] - weights.pop(name)
     return weights
-
-
-def _mobile_vision_module(module: str, skips: set[str], last_stage: int) -> str | None:
-    place, _, part = module.partition(".")
-    if module == "head.fc":
-        return "head.conv"
-    if place == "head":
-        theirs = _VISION_IN_HEAD.get(part)
-        return theirs and f"backbone.stages.xif{last_stage}_0.{theirs}"
-    if place == "stem":
-        return f"backbone.stages.xif0_0.{part}"
-    index, _, part = part.partition(".")
-    theirs = f"conv.{part}" if f"{place}.{index}" in skips else _VISION_IN_MBCONV.get(part)
-    return theirs and f"backbone.stages.xif{place.removeprefix('stage')}_{index}.{theirs}"
 
 
 # timm ---------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fpnas.archs import ARCH_REGISTRY, Architecture, get_arch
 from fpnas.errors import UserError, check_known
@@ -72,8 +72,7 @@ def get_record(name: str) -> ZooRecord:
     return record
 
 
-@dataclass(frozen=True)
-class ModelInfo:
+class ModelInfo(NamedTuple):
     """What the zoo knows of a name.
 
     Attributes:

@@ -63,11 +63,12 @@ def _verify_one(name: str, download: bool) -> list[Check]:
         return [*checks, Check(name, "file", NOT_HERE, message)]
     checks.append(_run(name, "file", lambda: _check_file(record, download)))
     if all(check.status == OK for check in checks):
-        checks.append(_run(name, "weights", lambda: _check_weights(record)))
+        net = SearchedNet(record.build_arch())
+        checks.append(_run(name, "weights", lambda: load_weights(net, get_checkpoint_file(name))))
     return checks
 
 
-def _run(name: str, what: str, check: Callable[[], None]) -> Check:
+def _run(name: str, what: str, check: Callable[[], object]) -> Check:
     try:
         check()
     except UserError as error:
@@ -82,10 +83,6 @@ def _check_file(record: ZooRecord, download: bool) -> None:
     problem = mismatch(record, source_on_disk(record))
     if problem:
         raise CheckpointError(problem)
-
-
-def _check_weights(record: ZooRecord) -> None:
-    load_weights(SearchedNet(record.build_arch()), get_checkpoint_file(record.name))
 
 
 def _orphans() -> list[Check]:

@@ -34,14 +34,15 @@ def get_checkpoint_file(name: str) -> Path:
     check_costs(record)
     if record.layout == OWN_LAYOUT:
         return source_file(record)
-    target = converted_file(record)
+    target = cache_folder() / "converted" / f"{record.name}-{record.sha256[:8]}.safetensors"
+    note_file = target.with_suffix(".json")
     with changing(target):
-        if not target.is_file() or _read_note(target) != _note(record, target):
+        if not target.is_file() or _read_note(note_file) != _note(record, target):
             source = source_file(record)
             weights = import_file(record.layout, source, record.build_arch())
             with atomic_write(target) as file:
                 file.write(save(weights))
-            with atomic_write(_note_file(target)) as file:
+            with atomic_write(note_file) as file:
                 file.write(json.dumps(_note(record, target), indent=1).encode())
     return target
 
@@ -102,11 +103,6 @@ def mismatch(record: ZooRecord, path: Path) -> str:
     return ""
 
 
-def converted_file(record: ZooRecord) -> Path:
-    """Where the converted weights are kept."""
-    return cache_folder() / "converted" / f"{record.name}-{record.sha256[:8]}.safetensors"
-
-
 def _note(record: ZooRecord, target: Path) -> dict[str, Any]:
     """What the note beside a good copy says."""
     return {
@@ -116,13 +112,9 @@ def _note(record: ZooRecord, target: Path) -> dict[str, Any]:
     }
 
 
-def _note_file(target: Path) -> Path:
-    return target.with_suffix(".json")
-
-
-def _read_note(target: Path) -> Any:
+def _read_note(file: Path) -> Any:
     try:
-        return json.loads(_note_file(target).read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

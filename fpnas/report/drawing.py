@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from xml.etree import ElementTree as ET
 
 from fpnas.archs import Architecture, Layer
 from fpnas.blocks import SkipSpec, block_name
 from fpnas.report import legend
-from fpnas.report.svg import FONT, add, number, text
+from fpnas.report.html import add, number, text
 from fpnas.report.units import percent, prefixed
 
+# Whatever the reader's system has; nothing is loaded.
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 # Everything below is in px of the drawing.
 _MARGIN = 24
 _MIN_WIDTH, _EXTRA_WIDTH = 38, 44  # of a box: the least, and what the most channels add
@@ -135,7 +137,7 @@ def _break_into_rows(stages: list[_Stage]) -> list[list[_Stage]]:
 def _row(stages: list[_Stage]) -> _Row:
     placed, x = [], 0.0
     for stage in stages:
-        placed.append(_Stage(stage.label, x, stage.width, stage.boxes))
+        placed.append(replace(stage, x=x))
         x += stage.width + _STAGE_GAP
     tallest = max(max(box.height_in, box.height_out) for stage in stages for box in stage.boxes)
     return _Row(tuple(placed), x - _STAGE_GAP, tallest)
@@ -153,7 +155,7 @@ def _canvas(width: float, height: float, label: str) -> ET.Element:
             "viewBox": f"0 0 {number(width)} {number(height)}",
             "width": number(width),
             "height": number(height),
-            "font-family": FONT,
+            "font-family": _FONT,
             "role": "img",
             "aria-label": label,
         },
@@ -232,7 +234,10 @@ def _draw_box(
     legend.draw_splits(group, style.splits, centre, foot - 11, box.width - 12)
     if spec.stride > 1:
         room = _PADDING + _STAGE_GAP / 2 if box.x == _PADDING else _GAP / 2
-        _draw_stride(group, spec.stride, x - room, axis)
+        # A badge on the wire in front of the box in which the resolution falls.
+        add(group, "circle", cx=x - room, cy=axis, r=9, cls="badge")
+        label = f"/{spec.stride}"
+        text(group, x - room, axis + 3.5, label, size=9.5, cls="ink", weight="700")
     _draw_flops_share(group, box, centre, _ABOVE + row_height + 10, largest_share)
 
 
@@ -256,12 +261,6 @@ def _towards(start: tuple[float, float], end: tuple[float, float], distance: flo
 
 def _pair(point: tuple[float, float]) -> str:
     return f"{number(point[0])} {number(point[1])}"
-
-
-def _draw_stride(group: ET.Element, stride: int, x: float, axis: float) -> None:
-    """A badge on the wire in front of the box in which the resolution falls."""
-    add(group, "circle", cx=x, cy=axis, r=9, cls="badge")
-    text(group, x, axis + 3.5, f"/{stride}", size=9.5, cls="ink", weight="700")
 
 
 def _draw_flops_share(

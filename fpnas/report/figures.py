@@ -189,16 +189,12 @@ def scatter(
 def _draw(axes: Axes, line: Line) -> None:
     series = _thinned(line.series)
     x, y = series.iterations, series.values
-    if line.look == "steps":
-        axes.step(x, y, where="post", color=line.color, label=line.label)
-    elif line.look == "points":
-        axes.plot(x, y, color=line.color, label=line.label, marker="o", markersize=3.2)
-    elif line.look == "smooth":
+    look = {"steps": {"drawstyle": "steps-post"}, "points": {"marker": "o", "markersize": 3.2}}
+    if line.look == "smooth":
         axes.plot(x, y, color=line.color, lw=0.7, alpha=0.3)
         smooth = _thinned(_moving_average(line.series))
-        axes.plot(smooth.iterations, smooth.values, color=line.color, label=line.label)
-    else:
-        axes.plot(x, y, color=line.color, label=line.label)
+        x, y = smooth.iterations, smooth.values
+    axes.plot(x, y, color=line.color, label=line.label, **look.get(line.look, {}))
 
 
 def _moving_average(series: Series) -> Series:

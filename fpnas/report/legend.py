@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from fpnas.archs import Architecture
 from fpnas.blocks import BlockSpec, ConvSpec, HeadSpec, SkipSpec, block_name, spec_to_dict
-from fpnas.report.svg import add, number, text
+from fpnas.report.html import add, number, text
 
 # Every class is used inside "fpnas-drawing" only, since a drawing may stand in an HTML page. The
 # box colours carry white text at a contrast of 4.5 or more, on light and on dark paper.

@@ -6,6 +6,9 @@ not take that layout; each of these rewrites avoids such places.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -115,9 +118,10 @@ class BranchedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.pad(x)
         maps = [branch(x) for branch in self.branches]
-        pooled = _sum([self.pool(branch) for branch in maps])
+        # The built-in sum starts from a 0, which would be an operator of its own.
+        pooled = reduce(add, map(self.pool, maps))
         gates = self.gates(self.act(self.fc1(pooled)))
-        return _sum([self.scale(*pair) for pair in zip(maps, gates, strict=True)])
+        return reduce(add, map(self.scale, maps, gates))
 
 
 class PairOfGates(nn.Module):
@@ -154,14 +158,6 @@ class Gates(nn.Module):
 
 def _part(bias: Tensor | None, split: int, splits: int) -> Tensor | None:
     return None if bias is None else bias[split::splits]
-
-
-def _sum(tensors: list[Tensor]) -> Tensor:
-    """Without the 0 that the built-in starts from, which would be an operator of its own."""
-    total, *others = tensors
-    for tensor in others:
-        total = total + tensor
-    return total
 
 
 def resize_gates(network: nn.Module) -> None:

@@ -56,7 +56,11 @@ def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     pairs = []
     for node in graph.nodes:
-        if node.op != "call_module" or not _is_foldable(module.get_submodule(node.target)):
+        if node.op != "call_module":
+            continue
+        bn = module.get_submodule(node.target)
+        # Without running statistics it depends on the batch.
+        if not isinstance(bn, _BatchNorm) or bn.running_mean is None:
             continue
         source = node.args[0] if node.args else None
         if (
@@ -68,11 +72,6 @@ def _conv_bn_pairs(module: nn.Module) -> list[tuple[str, str]]:
         ):
             pairs.append((source.target, node.target))
     return pairs
-
-
-def _is_foldable(module: nn.Module) -> bool:
-    """BatchNorm that uses running statistics (without them it depends on the batch)."""
-    return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
 def replace_modules(

@@ -108,7 +108,6 @@ class Comparison:
     Attributes:
         max_difference: largest difference of a coordinate between a detection and its partner of
             the same class, px of the network's input.
-        unmatched: detections on either side without a partner within the tolerance.
         detections: of PyTorch, over all images, that must have a partner: those whose score is not
             within 0.001 of being left out.
         torch_ms, onnx_ms: median wall time of an image, with the threads given.
@@ -116,7 +115,6 @@ class Comparison:
     """
 
     max_difference: float
-    unmatched: int
     detections: int
     torch_ms: float
     onnx_ms: float
@@ -194,7 +192,6 @@ def _judged(both: SideBySide, model: RetinaNet | SSD) -> Comparison:
         )
     return Comparison(
         max(differences),
-        unmatched,
         total,
         both.torch_ms,
         both.onnx_ms,
