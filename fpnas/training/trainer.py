@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from fpnas.config import CfgNode
-from fpnas.data.loader import BatchSource
+from fpnas.data.streaming import BatchSource
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.solver import ClassificationLoss, restore_optimizer
 from fpnas.utils import comm

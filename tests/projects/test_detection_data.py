@@ -12,7 +12,7 @@ import torch
 from detection_cases import COLOURS, config, needs_coco, voc_object, write_voc
 from torch import Tensor
 
-from fpnas.data.sample_batches import SampleBatches
+from fpnas.data.streaming import SampleBatches
 from fpnas.errors import ConfigError, DataError
 from fpnas_detection.coco import read_coco
 from fpnas_detection.data import AugmentedSet, DetectionSet, Record, collate

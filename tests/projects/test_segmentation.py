@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import resize_mask
 
 from fpnas.config import CfgNode
 from fpnas.data.preprocessing import square_input
-from fpnas.data.sample_batches import SampleBatches
+from fpnas.data.streaming import SampleBatches
 from fpnas.errors import CheckpointError, ConfigError, DataError, UserError
 from fpnas.export import onnx
 from fpnas.modeling import SearchedNet

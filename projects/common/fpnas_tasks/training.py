@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fpnas.config import CfgNode
-from fpnas.data.sample_batches import SampleBatches, Samples
+from fpnas.data.streaming import SampleBatches
 from fpnas.engine import has_checkpoint
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
@@ -42,7 +42,7 @@ def build_parts(
     cfg: CfgNode,
     model: nn.Module,
     trainer: type[ModelTrainer],
-    samples: Samples,
+    samples: Sequence[Any],
     collate: Callable[[list[Any]], Any],
     test: Callable[[nn.Module], Mapping[str, float]],
 ) -> Parts:
