@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from fpnas.errors import CheckpointError
 from fpnas.utils import comm
-from fpnas.utils.earlier_run import files_of_run, free_name, move_into
 from fpnas.utils.file_io import TEMPORARY_SUFFIX, atomic_write, local_path
 
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
@@ -52,6 +51,10 @@ class RunTag:
 
     id: str
     takes_unmarked: bool = False
+
+    def owns(self, run_id: str | None) -> bool:
+        """Whether a checkpoint with ``run_id``, None for none, is this run's."""
+        return run_id == self.id or (run_id is None and self.takes_unmarked)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -253,7 +256,11 @@ class Checkpointer(_Checkpointer):
         damaged, is of another run, does not fit the model or lacks a checkpointable.
         """
         contents = read_checkpoint(path)
-        self._check_own(contents.pop("run_id", None), path)
+        run_id = contents.pop("run_id", None)
+        if self.run is not None and not self.run.owns(run_id):
+            raise ForeignCheckpointError(
+                f"'{path}' is of another run: its id is {run_id}, this run's {self.run.id}."
+            )
         names = list(self.checkpointables if checkpointables is None else checkpointables)
         lacking = [name for name in names if name not in contents]
         if lacking:
@@ -272,13 +279,6 @@ class Checkpointer(_Checkpointer):
                 ) from error
         self.logger.info("Loaded checkpoint %s", path)
         return contents
-
-    def _check_own(self, run_id: str | None, path: str | Path) -> None:
-        own = self.run is None or run_id == self.run.id
-        if not own and not (run_id is None and self.run.takes_unmarked):
-            raise ForeignCheckpointError(
-                f"'{path}' is of another run: its id is {run_id}, this run's {self.run.id}."
-            )
 
     def resume_or_load(self, path: str | Path, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint in ``save_dir``, or start from the weights at ``path``.
@@ -331,22 +331,6 @@ class Checkpointer(_Checkpointer):
         for file in periodic:
             if file not in kept:
                 file.unlink(missing_ok=True)
-
-    def set_aside_earlier_run(self) -> None:
-        """Move the checkpoints of an earlier run out of the way of a new one. Collective.
-
-        They go to a new folder ``earlier-1`` (or 2, ...) in ``save_dir``. A run that began with
-        :func:`fpnas.engine.begin_run` finds none any more.
-        """
-        folder = Path(self.save_dir)
-        comm.synchronize()  # the others may still be reading weights here
-        if self.save_to_disk:
-            found = files_of_run(folder)
-            if found:
-                aside = folder / free_name(folder)
-                move_into(aside, found)
-                self.logger.warning("%s holds files of an earlier run; moved to %s", folder, aside)
-        comm.synchronize()
 
     def remove_temporary_files(self) -> None:
         """Delete what a kill in the middle of a save has left."""
