@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from fpnas.data.image_set import ImageSet
+from fpnas.errors import some
 from fpnas.utils.file_io import atomic_write
 
 # Name of an image, and all else that is known of it: "3 1024" for label and bytes.
@@ -172,5 +173,4 @@ def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    more = f", ... ({len(names)})" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
+    return some(names, _SHOWN) + (f" ({len(names)})" if len(names) > _SHOWN else "")

@@ -47,10 +47,6 @@ def check_finite(loss: Tensor | float, iteration: int, name: str = "loss") -> No
 class IterationTimer(HookBase):
     """Puts "time", the seconds of each step, and logs the totals at the end. Comes first."""
 
-    def __init__(self) -> None:
-        self._train_start = self._step_start = 0.0
-        self._in_steps = 0.0
-
     def before_train(self) -> None:
         self._train_start = time.perf_counter()
         self._in_steps = 0.0

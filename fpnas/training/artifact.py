@@ -16,7 +16,7 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.config.checks import check_value
 from fpnas.data import Preprocessing, preprocessing
 from fpnas.data.decode import decode_image
-from fpnas.errors import CheckpointError, ConfigError
+from fpnas.errors import CheckpointError, ConfigError, some
 from fpnas.model_zoo.weights import published_record
 from fpnas.modeling import SearchedNet, fresh_classifier
 from fpnas.utils.checkpoint import Checkpointer, RunTag, load_weights, read_checkpoint
@@ -85,8 +85,9 @@ class Description:
             theirs.check_same_network(self.arch, source)
             if theirs.classes != self.classes:
                 raise CheckpointError(
-                    f"'{source}' was trained on other classes: {_shortened(theirs.classes)}; "
-                    f"the data has {_shortened(self.classes)}."
+                    f"'{source}' was trained on other classes: {some(theirs.classes)} "
+                    f"({len(theirs.classes)}); the data has {some(self.classes)} "
+                    f"({len(self.classes)})."
                 )
 
     def warn_of_other_preprocessing(self, ours: Preprocessing, source: str, effect: str) -> None:
@@ -144,10 +145,6 @@ class TrainingCheckpointer(Checkpointer):
         if self._about is not None:
             self._about.check_contents(contents, str(path))
         return contents
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)})"
 
 
 # From weights to a network -----------------------------------------------------------------------

@@ -22,12 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fpnas.errors import CheckpointError
+from fpnas.errors import CheckpointError, some
 from fpnas.utils import comm
 from fpnas.utils.file_io import TEMPORARY_SUFFIX, atomic_write, local_path
 
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
-_KEYS_SHOWN = 3
 # BatchNorm's counter of batches, which nothing reads; a frozen BatchNorm has none.
 _COUNTER = ".num_batches_tracked"
 
@@ -99,21 +98,20 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> Any:
     # torch.load does not compare checksums: it would hand over altered weights without a word.
     try:
+        altered = None
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 altered = archive.testzip()
-            if altered is not None:
-                raise DamagedCheckpointError(
-                    f"Checkpoint '{path}' is damaged: wrong checksum of its part '{altered}'."
-                )
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except DamagedCheckpointError:
-        raise
+        if altered is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise DamagedCheckpointError(
             f"Checkpoint '{path}' is damaged, or holds more than tensors and plain values "
             f"({type(error).__name__})."
         ) from error
+    raise DamagedCheckpointError(
+        f"Checkpoint '{path}' is damaged: wrong checksum of its part '{altered}'."
+    )
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -151,28 +149,18 @@ def copy_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> N
         for name in own
         if name in weights and _shape(weights[name]) != _shape(own[name])
     ]
-    problems = [
-        _count_and_show("missing", missing),
-        _count_and_show("unexpected", unexpected),
-        _count_and_show("of another shape", reshaped),
-    ]
-    if any(problems):
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    found = [f"{kind}: {len(ns)} ({some(ns, 3)})" for kind, ns in problems.items() if ns]
+    if found:
         raise CheckpointError(
-            f"'{source}' does not fit the model; weights {'; '.join(filter(None, problems))}. It "
-            "belongs to another architecture or number of classes."
+            f"'{source}' does not fit the model; weights {'; '.join(found)}. It belongs to another "
+            "architecture or number of classes."
         )
     model.load_state_dict({name: weights.get(name, own[name]) for name in own}, strict=True)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
-def _count_and_show(kind: str, entries: Sequence[str]) -> str:
-    if not entries:
-        return ""
-    more = ", ..." if len(entries) > _KEYS_SHOWN else ""
-    return f"{kind}: {len(entries)} ({', '.join(entries[:_KEYS_SHOWN])}{more})"
 
 
 class Checkpointer(_Checkpointer):

@@ -26,6 +26,8 @@ from fpnas.utils.logger import PROGRESS_RECORD
 
 # Values that a history keeps for medians; metrics.json goes back to the start.
 _HISTORY_LENGTH = 1000
+# Those that a line of the console is about.
+_WINDOW = 20
 
 
 class EventStorage:
@@ -181,14 +183,13 @@ class TensorBoardWriter(EventWriter):
 class MetricPrinter(EventWriter):
     """A log line with the ETA, the losses, further ``names``, time and data_time (s), and lr.
 
-    Scalars whose name contains "loss", and times, are medians over the last ``window`` values.
+    Scalars whose name contains "loss", and times, are medians over the last 20 values.
     On a terminal the line goes to log.txt only: there :class:`ProgressBar` shows the progress.
     """
 
-    def __init__(self, max_iter: int, names: Iterable[str] = (), window: int = 20) -> None:
+    def __init__(self, max_iter: int, names: Iterable[str] = ()) -> None:
         self._max_iter = max_iter
         self._names = tuple(names)
-        self._window = window
         self._logger = logging.getLogger(__name__)
         self._start_iter = self._last_done = 0
         self._start_time = 0.0
@@ -208,7 +209,7 @@ class MetricPrinter(EventWriter):
         parts = [
             f"eta: {timedelta(seconds=round(remaining))}",
             f"iter: {done}/{self._max_iter}",
-            *_progress_values(storage, self._names, self._window),
+            *_progress_values(storage, self._names),
         ]
         self._logger.info("  ".join(parts), extra=PROGRESS_RECORD)
 
@@ -216,10 +217,9 @@ class MetricPrinter(EventWriter):
 class ProgressBar(EventWriter):
     """A bar with rate, ETA and losses, on a terminal; nothing elsewhere. Write it every step."""
 
-    def __init__(self, max_iter: int, names: Iterable[str] = (), window: int = 20) -> None:
+    def __init__(self, max_iter: int, names: Iterable[str] = ()) -> None:
         self._max_iter = max_iter
         self._names = tuple(names)
-        self._window = window
         self._bar: tqdm | None = None
 
     def start(self, storage: EventStorage) -> None:
@@ -231,7 +231,7 @@ class ProgressBar(EventWriter):
 
     def write(self, storage: EventStorage) -> None:
         if self._bar is not None:
-            values = _progress_values(storage, self._names, self._window, with_times=False)
+            values = _progress_values(storage, self._names, with_times=False)
             self._bar.set_postfix_str("  ".join(values), refresh=False)
             self._bar.update(min(storage.iter + 1, self._max_iter) - self._bar.n)
 
@@ -241,27 +241,27 @@ class ProgressBar(EventWriter):
 
 
 def _progress_values(
-    storage: EventStorage, names: tuple[str, ...], window: int, with_times: bool = True
+    storage: EventStorage, names: tuple[str, ...], with_times: bool = True
 ) -> list[str]:
     """``name: value`` of the losses, of ``names``, and of time, data_time and lr where put."""
     shown = []
     for name in storage.latest():
         if "loss" in name and name not in names:
-            shown.append(f"{name}: {_median(storage, name, window):.4g}")
+            shown.append(f"{name}: {_median(storage, name):.4g}")
     latest = storage.latest()
     shown += [f"{name}: {latest[name][0]:.5g}" for name in names if name in latest]
     if with_times:
         for name in ("time", "data_time"):
             if name in latest:
-                shown.append(f"{name}: {_median(storage, name, window):.4f}")
+                shown.append(f"{name}: {_median(storage, name):.4f}")
     if "lr" in latest and "lr" not in names:
         shown.append(f"lr: {latest['lr'][0]:.4g}")
     return shown
 
 
-def _median(storage: EventStorage, name: str, window: int) -> float:
-    """Median of the last ``window`` values; the latest if a resumed run has not put any yet."""
+def _median(storage: EventStorage, name: str) -> float:
+    """Median of the last 20 values; the latest if a resumed run has not put any yet."""
     try:
-        return storage.history(name).median(window)
+        return storage.history(name).median(_WINDOW)
     except KeyError:
         return storage.latest()[name][0]
