@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 from fpnas.config import CfgNode
 from fpnas.data import Fingerprint, SplitPrint
 from fpnas.data.decode import decode_image, file_size
-from fpnas.data.fingerprint import names_below
+from fpnas.data.fingerprint import files_print
 from fpnas_tasks.training import augmentation
 
 # As torchvision's detectors want it: boxes float32 [n, 4] (x1, y1, x2, y2), px, and labels int64
@@ -122,9 +122,8 @@ def fingerprint(root: str, **splits: DetectionSet) -> Fingerprint:
 
 
 def _split_print(root: str, data: DetectionSet) -> SplitPrint:
-    names = names_below(root, (record.file for record in data.records))
     traits = (f"{_annotation_hash(record)} {file_size(record.file)}" for record in data.records)
-    return SplitPrint.of(len(data), zip(names, traits, strict=True))
+    return files_print(root, [record.file for record in data.records], traits)
 
 
 def _annotation_hash(record: Record) -> str:

@@ -66,13 +66,8 @@ def run_training(
     """Train the detector of ``cfg`` and return the figures of its last evaluation.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json, checkpoints and result.yaml (what is
-    returned). A resumed run ends with the same bits as one that was never stopped.
-
-    Args:
-        cfg: the config, see :func:`fpnas_detection.config.get_detection_cfg`.
-        resume: go on from the last checkpoint in OUTPUT_DIR. ResumeError if it is of another
-            config or of other images.
-        allow_changes: go on all the same; the log lists what differs.
+    returned). A resumed run ends with the same bits as one that was never stopped; ResumeError if
+    it is of another config or of other images, unless ``allow_changes``, which the log then lists.
 
     Returns "map", "map50" and so on (see :func:`fpnas_detection.evaluate.coco_scores`) after the
     last step, "best_map50" and "best_iteration" of model_best.pth.

@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from fpnas.config import CfgNode
 from fpnas.data import Fingerprint, SplitPrint
 from fpnas.data.decode import IMAGE_SUFFIXES, decode_image, file_size
-from fpnas.data.fingerprint import names_below
+from fpnas.data.fingerprint import files_print
 from fpnas.errors import DataError
 from fpnas_tasks.training import augmentation
 
@@ -95,7 +95,7 @@ def _split_print(root: str, data: SegmentationSet) -> SplitPrint:
         f"{_file_hash(mask)} {file_size(image)}"
         for image, mask in zip(data.images, data.masks, strict=True)
     )
-    return SplitPrint.of(len(data), zip(names_below(root, data.images), traits, strict=True))
+    return files_print(root, data.images, traits)
 
 
 def _file_hash(file: Path) -> str:
