@@ -137,11 +137,9 @@ class TrainingCheckpointer(Checkpointer):
         """As :meth:`Checkpointer.write`, with the description."""
         super().write(name, {**({} if self._about is None else self._about.to_dict()), **data})
 
-    def load(
-        self, path: str | Path, checkpointables: Sequence[str] | None = None
-    ) -> dict[str, Any]:
+    def load(self, path: str | Path) -> dict[str, Any]:
         """As :meth:`Checkpointer.load`. CheckpointError, too, if the description is another."""
-        contents = super().load(path, checkpointables)
+        contents = super().load(path)
         if self._about is not None:
             self._about.check_contents(contents, str(path))
         return contents
@@ -244,15 +242,11 @@ class Classifier:
     @classmethod
     def from_zoo(cls, name: str) -> Classifier:
         """The published network ``name``. Raises as :func:`fpnas.model_zoo.get`."""
-        return cls._of(f"zoo://{name}")
+        return cls.from_checkpoint(f"zoo://{name}")
 
     @classmethod
     def from_checkpoint(cls, path: str | Path) -> Classifier:
         """The network of a training, such as ``model_final.pth``. Raises CheckpointError."""
-        return cls._of(path)
-
-    @classmethod
-    def _of(cls, path: str | Path) -> Classifier:
         trained = load_trained(path)
         about = trained.description
         return cls(trained.model, about.preprocessing, about.classes)

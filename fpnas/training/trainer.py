@@ -164,7 +164,10 @@ class ClassificationTrainer(ModelTrainer):
         self._running_top1 = 0.0
         if compile_model:
             model.compile()
-        self._network = _distributed(model, self.device)
+        self._network = model
+        if comm.get_world_size() > 1:
+            gpus = [self.device] if self.device.type == "cuda" else None
+            self._network = DistributedDataParallel(model, device_ids=gpus)
 
     def batch_loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor | float]]:
         images, labels = batch
@@ -197,10 +200,3 @@ def placed(model: nn.Module, cfg: CfgNode) -> nn.Module:
 
 def _memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
-
-
-def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
-    """``model``, wrapped if this run has several processes."""
-    if comm.get_world_size() == 1:
-        return model
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)

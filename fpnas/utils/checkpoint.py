@@ -11,7 +11,7 @@ import logging
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,10 +235,8 @@ class Checkpointer(_Checkpointer):
         with atomic_write(Path(self.save_dir) / "last_checkpoint") as file:
             file.write(last_filename_basename.encode())
 
-    def load(
-        self, path: str | Path, checkpointables: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Load the model and the named ``checkpointables`` (by default all).
+    def load(self, path: str | Path) -> dict[str, Any]:
+        """Load the model and all checkpointables.
 
         Returns what else is in the file. Raises CheckpointError if the file does not exist, is
         damaged, is of another run, does not fit the model or lacks a checkpointable.
@@ -249,17 +247,16 @@ class Checkpointer(_Checkpointer):
             raise ForeignCheckpointError(
                 f"'{path}' is of another run: its id is {run_id}, this run's {self.run.id}."
             )
-        names = list(self.checkpointables if checkpointables is None else checkpointables)
-        lacking = [name for name in names if name not in contents]
+        lacking = [name for name in self.checkpointables if name not in contents]
         if lacking:
             raise CheckpointError(
                 f"'{path}' cannot be resumed: it lacks the state of {', '.join(lacking)}. As "
                 "MODEL.WEIGHTS it can still be the start of a new run."
             )
         copy_weights(self.model, _plain_names(contents.pop("model")), str(path))
-        for name in names:
+        for name, checkpointable in self.checkpointables.items():
             try:
-                self.checkpointables[name].load_state_dict(contents.pop(name))
+                checkpointable.load_state_dict(contents.pop(name))
             except (KeyError, ValueError, RuntimeError) as error:
                 raise CheckpointError(
                     f"'{path}' was made by another kind of run: the state of '{name}' does not "

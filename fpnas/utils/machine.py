@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -42,18 +42,11 @@ def _version(package: str) -> str:
 
 def cpu_info() -> str:
     """Model and number of logical processors of this machine."""
-    return f"{_cpu_model()}, {os.cpu_count()} logical"
-
-
-def _cpu_model() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
+    model = ""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:  # Linux has it
+        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        model = next(names, "")
+    return f"{model or platform.processor() or platform.machine()}, {os.cpu_count()} logical"
 
 
 @dataclass(frozen=True)
