@@ -8,7 +8,7 @@ with code 2; any other exception is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -43,6 +43,11 @@ class BudgetError(UserError):
 
 class DivergedError(UserError):
     """The loss became NaN or infinite; raised before the weights are updated."""
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first ``names``, for a message: ``a, b, c, ...``."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def check_known(

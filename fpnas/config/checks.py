@@ -27,16 +27,10 @@ def check_unused(cfg: CfgNode, keys: Iterable[str], user: str) -> None:
 
     ``user``, such as "a search", does not use them: another value would do nothing.
     """
-    defaults = get_cfg()
+    values, defaults = dict(leaves(cfg)), dict(leaves(get_cfg()))
     for key in keys:
-        value, default = _lookup(cfg, key), _lookup(defaults, key)
-        check_value(key, value, value == default, f"{default!r}; {user} does not use it")
-
-
-def _lookup(cfg: CfgNode, key: str) -> object:
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
+        is_default = values[key] == defaults[key]
+        check_value(key, values[key], is_default, f"{defaults[key]!r}; {user} does not use it")
 
 
 def leaves(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -102,7 +102,11 @@ class CfgNode(_CfgNode):
             raise ConfigError(f"{origin} is no mapping of keys to values.")
         merged = self.clone()
         _merge_checked(merged, values, prefix="", origin=origin, root=self)
-        _check_version(merged.get("VERSION"), self.get("VERSION"), origin)
+        found, ours = merged.get("VERSION"), self.get("VERSION")
+        if found != ours:
+            raise ConfigError(
+                f"{origin}: written for VERSION {found}, this fpnas reads VERSION {ours}."
+            )
         self.update(merged)
 
 
@@ -126,13 +130,6 @@ def _check_known(node: CfgNode, key: str, prefix: str, origin: str) -> None:
     here = [f"{prefix}{name}" for name in node]
     below = _all_keys(node, prefix)
     check_known(full_key, here, f"{origin}: unknown key '{full_key}'", ConfigError, near=below)
-
-
-def _check_version(found: Any, ours: Any, origin: str) -> None:
-    if found != ours:
-        raise ConfigError(
-            f"{origin}: written for VERSION {found}, this fpnas reads VERSION {ours}."
-        )
 
 
 def _all_keys(node: CfgNode, prefix: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor
 
 from fpnas.data.image_set import ImageSet
-from fpnas.errors import ConfigError, DataError
+from fpnas.errors import ConfigError, DataError, some
 from fpnas.utils.rng import generator_for
 
 
@@ -111,10 +111,10 @@ def match_classes(images: ImageSet, classes: Sequence[str]) -> ImageSet:
     if unknown:
         raise DataError(
             f"{len(unknown)} of the {len(images.classes)} classes of the data are none of the "
-            f"{len(classes)} of the network: {_some(unknown)}. The network knows {_some(classes)}."
+            f"{len(classes)} of the network: {some(unknown)}. The network knows {some(classes)}."
         )
     if len(set(numbers)) != len(numbers):
-        raise DataError(f"Two classes of the data have the same name: {_some(images.classes)}.")
+        raise DataError(f"Two classes of the data have the same name: {some(images.classes)}.")
     if len(numbers) < len(classes):
         logger.info("The data has %d of the network's %d classes", len(numbers), len(classes))
     return images.relabel(torch.tensor(numbers)[images.labels], classes)
@@ -122,10 +122,6 @@ def match_classes(images: ImageSet, classes: Sequence[str]) -> ImageSet:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def is_synset(name: str) -> bool:

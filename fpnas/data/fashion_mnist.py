@@ -37,10 +37,6 @@ CLASSES = (
 
 _FILE_PREFIX = {"train": "train", "test": "t10k"}
 
-# Of idx files, the format of MNIST and Fashion-MNIST, compressed by gzip or not.
-_UNSIGNED_BYTE = 0x08
-_GZIP_MAGIC = b"\x1f\x8b"
-
 
 def fashion_mnist(cfg: CfgNode, split: str) -> ImageSet:
     """The full data set: its four original idx files in DATA.ROOT, with or without .gz."""
@@ -76,17 +72,19 @@ def _find(folder: Path | Traversable, name: str) -> Path | Traversable:
 
 
 def read_idx(file: Path | Traversable) -> Tensor:
-    """The uint8 tensor in ``file``; its number of dimensions and its shape are in the header.
+    """The uint8 tensor in an idx file, the format of MNIST, compressed by gzip or not.
+
+    The header has its type, its number of dimensions and its shape.
 
     Raises DataError, which names the file, if it cannot be read or is no idx file of bytes.
     """
     try:
         data = file.read_bytes()
-        if data.startswith(_GZIP_MAGIC):
+        if data.startswith(b"\x1f\x8b"):  # gzip
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be read: {error}") from None
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != _UNSIGNED_BYTE:
+    if len(data) < 4 or data[:3] != b"\0\0\x08":  # unsigned bytes
         raise DataError(
             f"{file} is no idx file of bytes: it starts with {data[:4].hex() or 'nothing'}, "
             "expected 000008 and the number of dimensions."

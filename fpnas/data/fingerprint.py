@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from fpnas.data.image_set import ImageSet
+from fpnas.errors import some
 from fpnas.utils.file_io import atomic_write
 
 # Name of an image, and all else that is known of it: "3 1024" for label and bytes.
@@ -117,22 +118,24 @@ def fingerprint(root: str, **splits: ImageSet) -> Fingerprint:
     return Fingerprint(classes, {name: _of(images, root) for name, images in splits.items()})
 
 
-def names_below(root: str | Path, paths: Iterable[str | Path]) -> Iterator[str]:
-    """``paths`` from the folder ``root`` on where they lie below it, with "/" on every system."""
-    folder = f"{Path(root).expanduser()}{os.sep}" if str(root) else ""
-    return (str(path).removeprefix(folder).replace(os.sep, "/") for path in paths)
+def files_print(root: str, paths: Sequence[str | Path], traits: Iterable[str]) -> SplitPrint:
+    """Of a split of files, with what else is known of each.
+
+    Names count from the folder ``root`` on where files lie below it, with "/" on every system.
+    """
+    folder = f"{Path(root).expanduser()}{os.sep}" if root else ""
+    names = (str(path).removeprefix(folder).replace(os.sep, "/") for path in paths)
+    return SplitPrint.of(len(paths), zip(names, traits, strict=True))
 
 
 def _of(images: ImageSet, root: str) -> SplitPrint:
     if images.in_memory:
         return SplitPrint.of(len(images), [(_IN_MEMORY, _hash_pixels(images))])
-    names = names_below(root, map(images.name, range(len(images))))
     traits = (
         f"{label} {images.trait(index)}".rstrip()
         for index, label in enumerate(images.labels.tolist())
     )
-    lines = zip(names, traits, strict=True)
-    return SplitPrint.of(len(images), lines)
+    return files_print(root, [images.name(index) for index in range(len(images))], traits)
 
 
 def _hash_pixels(images: ImageSet) -> str:
@@ -172,5 +175,4 @@ def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    more = f", ... ({len(names)})" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
+    return some(names, _SHOWN) + (f" ({len(names)})" if len(names) > _SHOWN else "")

@@ -13,7 +13,7 @@ from fpnas.config import CfgNode
 from fpnas.data.choose import stratified_split
 from fpnas.data.decode import IMAGE_SUFFIXES
 from fpnas.data.image_set import ImageFiles, ImageSet
-from fpnas.errors import DataError
+from fpnas.errors import DataError, some
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _check_same_classes(train: Path, test: Path) -> None:
     missing = sorted(set(expected) - set(found))
     surplus = sorted(set(found) - set(expected))
     differences = [
-        f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        f"{len(names)} {what} ({some(names)})"
         for what, names in (("missing there", missing), ("only there", surplus))
         if names
     ]

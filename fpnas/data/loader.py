@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from typing import Any, Protocol
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.data.augment import Augmentation, BatchTransform, image_transform
+from fpnas.data.decode import naming_remedy, try_decode
 from fpnas.data.image_set import ImageSet
 from fpnas.data.preprocessing import preprocessing
-from fpnas.data.streaming import SampleSource, SkipReport, prefetch, stream
+from fpnas.data.streaming import Keys, prefetch, seed_sample, shuffled, stream
 from fpnas.errors import ConfigError, DataError
 from fpnas.utils.rng import generator_for
 
-
-class BatchSource(Protocol):
-    """Endless batches that can start anywhere, such as :class:`fpnas.data.TrainLoader`."""
-
-    def iterate(self, start_iteration: int = 0) -> Iterator[Any]:
-        """Batches ``start_iteration``, ``start_iteration + 1``, ... without end."""
+logger = logging.getLogger(__name__)
 
 
 class TrainLoader:
@@ -73,22 +69,17 @@ class TrainLoader:
         self.image_set = image_set
         self.batch_size = batch_size
         self.seed = seed
-        self._rows = _rank_rows(batch_size, rank, world_size)
+        share = batch_size // world_size
+        self._rows = slice(rank * share, (rank + 1) * share)
         self._num_workers = cfg.DATA.NUM_WORKERS
         self._augmentation = Augmentation.from_cfg(cfg) if augment else Augmentation()
         self._preprocessing = preprocessing(cfg)
         self._unreadable = "replace" if cfg.DATA.SKIP_CORRUPT else "raise"
         self._report = SkipReport()
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def __len__(self) -> int:
         """Iterations of an epoch."""
         return len(self.image_set) // self.batch_size
-
-    @property
-    def num_skipped(self) -> int:
-        """Unreadable images met so far by :meth:`iterate` (DATA.SKIP_CORRUPT)."""
-        return len(self._report.names)
 
     def iterate(self, start_iteration: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches ``start_iteration``, ``start_iteration`` + 1, ... without end.
@@ -106,9 +97,8 @@ class TrainLoader:
 
     def _make_batches(self, start_iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
         transform = BatchTransform(self._augmentation, self._preprocessing)
-        for iteration in itertools.count(start_iteration):
-            epoch, batch = divmod(iteration, len(self))
-            indices = self._indices(epoch, batch)[self._rows]
+        for epoch, batch, indices in self._order(start_iteration):
+            indices = indices[self._rows]
             generator = generator_for(self.seed, "augment", epoch, batch)
             images = self.image_set.gather(indices)
             images = transform(images, self._rows, self.batch_size, generator)
@@ -116,28 +106,20 @@ class TrainLoader:
 
     def _stream_batches(self, start_iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
         transform = image_transform(self._augmentation, self._preprocessing)
-        source = SampleSource(self.image_set, transform, self.seed, self._unreadable)
-        batches = stream(source, self._keys(start_iteration), self._num_workers)
+        make = ImageReader(self.image_set, transform, self.seed, self._unreadable)
+        keys = (
+            [(epoch, index) for index in indices[self._rows].tolist()]
+            for epoch, _, indices in self._order(start_iteration)
+        )
+        batches = stream(make, keys, self._num_workers)
         for iteration, batch in enumerate(batches, start_iteration + 1):
             self._report.add(batch.skipped)
             if iteration % len(self) == 0:
                 self._report.end_of_epoch()
             yield batch.images, batch.labels
 
-    def _keys(self, start_iteration: int) -> Iterator[list[tuple[int, int]]]:
-        for iteration in itertools.count(start_iteration):
-            epoch, batch = divmod(iteration, len(self))
-            yield [(epoch, index) for index in self._indices(epoch, batch)[self._rows].tolist()]
-
-    def _indices(self, epoch: int, batch: int) -> Tensor:
-        """Which images are batch ``batch`` of ``epoch``, over all ranks: int64 [batch_size]."""
-        known_epoch, order = self._order
-        if known_epoch != epoch:
-            generator = generator_for(self.seed, "order", epoch)
-            order = torch.randperm(len(self.image_set), generator=generator)
-            # One assignment of both: several iterators of this loader may run in threads.
-            self._order = epoch, order
-        return order[batch * self.batch_size : (batch + 1) * self.batch_size]
+    def _order(self, start_iteration: int) -> Iterator[tuple[int, int, Tensor]]:
+        return shuffled(len(self.image_set), self.batch_size, self.seed, start_iteration)
 
 
 class TestLoader:
@@ -174,11 +156,6 @@ class TestLoader:
         """Batches."""
         return -(-len(self._indices) // self.batch_size)
 
-    @property
-    def num_skipped(self) -> int:
-        """Unreadable images met so far (DATA.SKIP_CORRUPT)."""
-        return len(self._report.names)
-
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields images float32 [n, 3, S, S] and labels int64 [n], n <= batch_size.
 
@@ -195,18 +172,91 @@ class TestLoader:
             yield images, self.image_set.labels[indices]
 
     def _stream_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        source = SampleSource(self.image_set, self._preprocessing, 0, self._unreadable)
+        make = ImageReader(self.image_set, self._preprocessing, 0, self._unreadable)
         keys = [
             [(0, index) for index in indices.tolist()]
             for indices in self._indices.split(self.batch_size)
         ]
-        for batch in stream(source, keys, self._num_workers):
+        for batch in stream(make, keys, self._num_workers):
             self._report.add(batch.skipped)
             if batch.images is not None:
                 yield batch.images, batch.labels
         self._report.end_of_epoch()
 
 
-def _rank_rows(batch_size: int, rank: int, world_size: int) -> slice:
-    share = batch_size // world_size
-    return slice(rank * share, (rank + 1) * share)
+class _Batch(NamedTuple):
+    images: Tensor | None  # None: no image of it is readable
+    labels: Tensor
+    skipped: list[str]
+
+
+class ImageReader:
+    """Makes batches for lists of (epoch, index), image by image.
+
+    Args:
+        image_set: where the images come from.
+        transform: uint8 [3, H, W] -> float32 [3, S, S], drawing from torch's global generator.
+        seed: of the augmentation.
+        unreadable: what becomes of an unreadable image: "raise"; "replace" it by the next readable
+            one; "drop" it from its batch.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        transform: Callable[[Tensor], Tensor],
+        seed: int,
+        unreadable: str,
+    ) -> None:
+        self.image_set = image_set
+        self.transform = transform
+        self.seed = seed
+        self.unreadable = unreadable
+
+    def __call__(self, keys: Keys) -> _Batch:
+        skipped: list[str] = []
+        images, chosen = [], []
+        for epoch, index in keys:
+            found = self._read(index, skipped)
+            if found is not None:
+                chosen.append(found[0])
+                seed_sample(self.seed, epoch, index)
+                images.append(self.transform(found[1]))
+        labels = self.image_set.labels[torch.tensor(chosen, dtype=torch.long)]
+        return _Batch(torch.stack(images) if images else None, labels, skipped)
+
+    def _read(self, index: int, skipped: list[str]) -> tuple[int, Tensor] | None:
+        """The index and pixels of image ``index`` or of its replacement; None to leave it out."""
+        count = len(self.image_set)
+        for step in range(count):
+            candidate = (index + step) % count
+            image = try_decode(self.image_set.image, candidate)
+            if isinstance(image, Tensor):
+                return candidate, image
+            if self.unreadable == "raise":
+                raise naming_remedy(image)
+            skipped.append(self.image_set.name(candidate))
+            if self.unreadable == "drop":
+                return None
+        raise DataError(f"None of {count} images is readable, {skipped[0]} for one.")
+
+
+class SkipReport:
+    """Counts the unreadable images that were skipped and warns without flooding the log."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._reported = 0
+
+    def add(self, names: Iterable[str]) -> None:
+        """Note skipped images; the very first one is warned about at once."""
+        for name in names:
+            if not self._names:
+                logger.warning("Skipping an unreadable image (DATA.SKIP_CORRUPT): %s", name)
+            self._names.add(name)
+
+    def end_of_epoch(self) -> None:
+        """One warning with the count so far, if it has grown since the last one."""
+        if len(self._names) > self._reported:
+            self._reported = len(self._names)
+            logger.warning("%d unreadable images were skipped so far.", self._reported)

@@ -1,116 +1,121 @@
-"""Batches made ahead of the trainer: whole ones by a thread, image by image by processes.
+"""Shuffled batches made ahead of the trainer: whole ones by a thread, single samples by processes.
 
-Image by image, every image is augmented with a seed of its own, so that a batch does not depend on
-the number of workers nor on which of them makes it.
+A sample is augmented with a seed of its own, so that a batch depends neither on the number of
+workers nor on which of them makes it.
 """
 
 from __future__ import annotations
 
-import logging
+import itertools
 import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fpnas.data.decode import naming_remedy, try_decode
-from fpnas.data.image_set import ImageSet
-from fpnas.errors import DataError
-from fpnas.utils.rng import derive_seed
-
-logger = logging.getLogger(__name__)
+from fpnas.errors import ConfigError, DataError
+from fpnas.utils.rng import derive_seed, generator_for
 
 T = TypeVar("T")
+Keys = list[tuple[int, int]]  # epoch and index of each sample of a batch
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What a worker hands over: a batch, or the message of the error that prevented it."""
+class BatchSource(Protocol):
+    """Endless batches that can start anywhere, such as :class:`fpnas.data.TrainLoader`."""
 
-    images: Tensor | None
-    labels: Tensor
-    skipped: tuple[str, ...] = ()
-    error: str | None = None
+    def iterate(self, start_iteration: int = 0) -> Iterator[Any]:
+        """Batches ``start_iteration``, ``start_iteration + 1``, ... without end."""
 
 
-class SampleSource(Dataset):
-    """Makes batches for ``keys``, lists of (epoch, index).
+def shuffled(
+    count: int, batch_size: int, seed: int, start_iteration: int
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Epoch, number in the epoch and indices (int64 [batch_size]) of every batch, without end.
+
+    The order of an epoch follows from ``seed`` and epoch; what is left of the ``count`` samples for
+    a smaller batch is left out.
+    """
+    per_epoch = count // batch_size
+    first_epoch, first = divmod(start_iteration, per_epoch)
+    for epoch in itertools.count(first_epoch):
+        order = torch.randperm(count, generator=generator_for(seed, "order", epoch))
+        for batch in range(first, per_epoch):
+            yield epoch, batch, order[batch * batch_size : (batch + 1) * batch_size]
+        first = 0
+
+
+class SampleBatches:
+    """Endless shuffled batches of samples of any kind, a pure function of seed and iteration.
 
     Args:
-        image_set: where the images come from.
-        transform: uint8 [3, H, W] -> float32 [3, S, S], drawing from torch's global generator.
-        seed: of the augmentation.
-        unreadable: what becomes of an unreadable image: "raise"; "replace" it by the next readable
-            one; "drop" it from its batch.
+        samples: those of a training, augmented anew whenever one is taken, by torch's global
+            generator. One that is unreadable raises DataError.
+        collate: makes a batch of a list of them.
+        batch_size: samples of a batch; an epoch leaves out the remainder.
+        seed: of order and augmentation.
+        num_workers: processes that read and augment; 0: the caller does.
+
+    Raises ConfigError if there are fewer samples than a batch has.
     """
 
     def __init__(
         self,
-        image_set: ImageSet,
-        transform: Callable[[Tensor], Tensor],
+        samples: Sequence[Any],
+        collate: Callable[[list[Any]], Any],
+        batch_size: int,
         seed: int,
-        unreadable: str,
+        num_workers: int,
     ) -> None:
-        self.image_set = image_set
-        self.transform = transform
-        self.seed = seed
-        self.unreadable = unreadable
+        if not 1 <= batch_size <= len(samples):
+            raise ConfigError(
+                f"SOLVER.BATCH_SIZE is {batch_size}; valid: 1 to {len(samples)}, the training "
+                "images."
+            )
+        self._samples = samples
+        self._collate = collate
+        self._batch_size = batch_size
+        self._seed = seed
+        self._num_workers = num_workers
 
     def __len__(self) -> int:
-        return len(self.image_set)
+        """Iterations of an epoch."""
+        return len(self._samples) // self._batch_size
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
-        """The batch of ``keys``; torch's DataLoader calls this method where there is one."""
-        skipped: list[str] = []
-        images, chosen = [], []
-        # With no workers this runs in the trainer's process, whose random state must not change.
-        # fork_rng with devices=[] and the CPU generator alone leave the GPUs' states untouched.
-        with torch.random.fork_rng(devices=[]):
-            try:
-                for epoch, index in keys:
-                    found = self._read(index, skipped)
-                    if found is None:
-                        continue
-                    chosen.append(found[0])
-                    torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index))
-                    images.append(self.transform(found[1]))
-            except DataError as error:
-                return Batch(None, torch.empty(0, dtype=torch.long), error=str(error))
-        labels = self.image_set.labels[torch.tensor(chosen, dtype=torch.long)]
-        return Batch(torch.stack(images) if images else None, labels, tuple(skipped))
+    def iterate(self, start_iteration: int = 0) -> Iterator[Any]:
+        """Batches from ``start_iteration`` on, without end. DataError on an unreadable file."""
+        order = shuffled(len(self._samples), self._batch_size, self._seed, start_iteration)
+        keys = ([(epoch, index) for index in rows.tolist()] for epoch, _, rows in order)
+        return stream(self._make, keys, self._num_workers)
 
-    def _read(self, index: int, skipped: list[str]) -> tuple[int, Tensor] | None:
-        """The index and pixels of image ``index`` or of its replacement; None to leave it out."""
-        for candidate in _cycle(index, len(self.image_set)):
-            image = try_decode(self.image_set.image, candidate)
-            if isinstance(image, Tensor):
-                return candidate, image
-            if self.unreadable == "raise":
-                raise naming_remedy(image)
-            skipped.append(self.image_set.name(candidate))
-            if self.unreadable == "drop":
-                return None
-        raise DataError(f"None of {len(self.image_set)} images is readable, {skipped[0]} for one.")
+    def _make(self, keys: Keys) -> Any:
+        made = []
+        for epoch, index in keys:
+            seed_sample(self._seed, epoch, index)
+            made.append(self._samples[index])
+        return self._collate(made)
 
 
-def stream(
-    source: SampleSource, keys: Iterable[list[tuple[int, int]]], num_workers: int
-) -> Iterator[Batch]:
-    """One batch for every list of keys, in order. Raises DataError where a worker found one.
+def seed_sample(seed: int, epoch: int, index: int) -> None:
+    """Seed torch's global CPU generator for the augmentation of a sample, inside :func:`stream`."""
+    torch.default_generator.manual_seed(derive_seed(seed, epoch, index))
 
-    The images that were skipped are in ``batch.skipped``; :class:`SkipReport` tells the user.
+
+def stream(make: Callable[[Keys], T], keys: Iterable[Keys], num_workers: int) -> Iterator[T]:
+    """``make`` of every list of keys, in order, by ``num_workers`` processes; 0: by the caller.
+
+    Raises DataError where ``make`` does. torch's global generator is left as it is.
     """
     loader = DataLoader(
-        source,
+        _Batches(make),
         batch_sampler=keys,
         num_workers=num_workers,
         collate_fn=_unchanged,
@@ -121,37 +126,34 @@ def stream(
     with _interrupts_held_back():
         batches = iter(loader)
     for batch in batches:
-        if batch.error is not None:
-            raise DataError(batch.error)
+        if isinstance(batch, _Failed):
+            raise DataError(batch.message)
         yield batch
 
 
-class SkipReport:
-    """Counts the unreadable images that were skipped and warns without flooding the log."""
+@dataclass(frozen=True)
+class _Failed:
+    """In place of a batch: torch would put a worker's traceback into the message of its error."""
 
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self._reported = 0
-
-    def add(self, names: Iterable[str]) -> None:
-        """Note skipped images; the very first one is warned about at once."""
-        for name in names:
-            if not self.names:
-                logger.warning("Skipping an unreadable image (DATA.SKIP_CORRUPT): %s", name)
-            self.names.add(name)
-
-    def end_of_epoch(self) -> None:
-        """One warning with the count so far, if it has grown since the last one."""
-        if len(self.names) > self._reported:
-            self._reported = len(self.names)
-            logger.warning("%d unreadable images were skipped so far.", self._reported)
+    message: str
 
 
-def _cycle(start: int, count: int) -> Iterator[int]:
-    return ((start + step) % count for step in range(count))
+class _Batches(Dataset):
+    def __init__(self, make: Callable[[Keys], Any]) -> None:
+        self._make = make
+
+    def __getitems__(self, keys: Keys) -> Any:
+        """The batch of ``keys``; torch's DataLoader calls this method where there is one."""
+        # With no workers this runs in the trainer's process, whose random state must not change.
+        # fork_rng with devices=[] and the CPU generator alone leave the GPUs' states untouched.
+        with torch.random.fork_rng(devices=[]):
+            try:
+                return self._make(keys)
+            except DataError as error:
+                return _Failed(str(error))
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: T) -> T:
     return batch
 
 
@@ -218,13 +220,5 @@ def prefetch(items: Iterator[T], depth: int = 4) -> Iterator[T]:
         stopped.set()
         # Emptying the queue releases a producer that waits for room in it.
         while thread.is_alive():
-            _discard(ready)
-            thread.join(timeout=0.01)
-
-
-def _discard(ready: queue.Queue) -> None:
-    try:
-        while True:
-            ready.get_nowait()
-    except queue.Empty:
-        pass
+            with suppress(queue.Empty):
+                ready.get(timeout=0.01)

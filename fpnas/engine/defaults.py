@@ -68,7 +68,8 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace, run: Run | None = None
         output_dir.mkdir(parents=True, exist_ok=True)
         setup_logger(output_dir)
         logger.info("Environment:\n%s", environment_info())
-        logger.info("Flags: %s", _flags(args))
+        flags = {name: value for name, value in vars(args).items() if not callable(value)}
+        logger.info("Flags: %s", ", ".join(f"{name}={value!r}" for name, value in flags.items()))
         if comm.is_main_process():
             with atomic_write(config_file) as file:
                 file.write(cfg.dump().encode())
@@ -81,11 +82,6 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace, run: Run | None = None
         raise unwritable(cfg, error.strerror) from None
     seed_all_rng(cfg.SEED)
     comm.synchronize()
-
-
-def _flags(args: argparse.Namespace) -> str:
-    shown = {name: value for name, value in vars(args).items() if not callable(value)}
-    return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
 
 def build_hooks(

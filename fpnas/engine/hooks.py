@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from fvcore.common.param_scheduler import ParamScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from fpnas.config import CfgNode
+from fpnas.engine.run_folder import set_aside_checkpoints
 from fpnas.engine.train_loop import HookBase
 from fpnas.errors import ConfigError, DivergedError
 from fpnas.utils import comm
@@ -46,17 +47,11 @@ def check_finite(loss: Tensor | float, iteration: int, name: str = "loss") -> No
 class IterationTimer(HookBase):
     """Puts "time", the seconds of each step, and logs the totals at the end. Comes first."""
 
-    def __init__(self) -> None:
-        self._train_start = self._step_start = 0.0
-        self._in_steps = 0.0
-
     def before_train(self) -> None:
-        """Start the clock."""
         self._train_start = time.perf_counter()
         self._in_steps = 0.0
 
     def before_step(self) -> None:
-        """Note when the step begins."""
         self._step_start = time.perf_counter()
 
     def after_step(self) -> None:
@@ -97,7 +92,6 @@ class LRSchedulerHook(HookBase):
             group.setdefault("initial_lr", group["lr"])
 
     def before_step(self) -> None:
-        """Set the rates of this iteration."""
         factor = float(self._multiplier(self.trainer.iter / self.trainer.max_iter))
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -118,7 +112,6 @@ class EvalHook(HookBase):
         self._evaluate = evaluate
 
     def after_step(self) -> None:
-        """Evaluate if it is time."""
         if _is_due(self._period, self.trainer.steps_done, self.trainer.max_iter):
             results = self._evaluate()
             self.trainer.storage.put_scalars(**results)
@@ -135,12 +128,10 @@ class PeriodicWriter(HookBase):
         self._period = _checked_period(period, "LOG.PERIOD")
 
     def before_train(self) -> None:
-        """Start the writers."""
         for writer in self._writers:
             writer.start(self.trainer.storage)
 
     def after_step(self) -> None:
-        """Write if it is time."""
         if _is_due(self._period, self.trainer.steps_done, self.trainer.max_iter):
             self._write()
 
@@ -178,11 +169,10 @@ class CheckpointHook(HookBase):
         if self.trainer not in self._checkpointer.checkpointables.values():
             raise ValueError("CheckpointHook needs Checkpointer(..., trainer=trainer) to resume.")
         if self.trainer.start_iter == 0:
-            self._checkpointer.set_aside_earlier_run()
+            set_aside_checkpoints(Path(self._checkpointer.save_dir))
         self._checkpointer.remove_temporary_files()
 
     def after_step(self) -> None:
-        """Save if it is time."""
         if _is_due(self._period, self.trainer.steps_done, self.trainer.max_iter):
             self.save()
 
@@ -206,34 +196,23 @@ class BestCheckpointHook(HookBase):
 
     Args:
         checkpointer: says where to write.
-        metric: name of a scalar in the storage.
-        mode: "max" if larger is better, "min" if smaller is.
-        model: the model that is evaluated, if other than the checkpointer's, such as an average.
+        metric: name of a scalar in the storage, the larger the better.
     """
 
-    def __init__(
-        self,
-        checkpointer: Checkpointer,
-        metric: str,
-        mode: str = "max",
-        model: nn.Module | None = None,
-    ) -> None:
-        if mode not in ("max", "min"):
-            raise ValueError(f"mode must be 'max' or 'min', found '{mode}'.")
+    def __init__(self, checkpointer: Checkpointer, metric: str) -> None:
         self._checkpointer = checkpointer
         self._metric = metric
-        self._sign = 1 if mode == "max" else -1
-        self._model = checkpointer.model if model is None else model
         self.best: float | None = None
         self.best_iteration: int | None = None
 
     def after_step(self) -> None:
         """Compare, if the metric was put in this step."""
         value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, -1))
-        if iteration == self.trainer.iter and self._is_better(value):
+        is_better = math.isfinite(value) and (self.best is None or value > self.best)
+        if iteration == self.trainer.iter and is_better:
             self.best, self.best_iteration = float(value), self.trainer.steps_done
             data = {
-                "model": self._model.state_dict(),
+                "model": self._checkpointer.model.state_dict(),
                 "config": self._checkpointer.config,
                 "iteration": self.best_iteration,
                 self._metric: self.best,
@@ -252,11 +231,6 @@ class BestCheckpointHook(HookBase):
             logger.warning(
                 "No finite '%s' was put; model_best is missing. Put: %s", self._metric, names
             )
-
-    def _is_better(self, value: float) -> bool:
-        if not math.isfinite(value):
-            return False
-        return self.best is None or self._sign * value > self._sign * self.best
 
     def state_dict(self) -> dict[str, Any]:
         """The best value and after how many steps it came."""

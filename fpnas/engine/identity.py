@@ -6,7 +6,7 @@ import functools
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.config.checks import leaves
 from fpnas.data.fingerprint import Fingerprint
 from fpnas.errors import CheckpointError
-from fpnas.utils.checkpoint import RunTag
 from fpnas.utils.file_io import atomic_write
 
 FILE = "run.yaml"
@@ -100,18 +99,9 @@ class RunIdentity:
             file.write(yaml.dump(asdict(self), Dumper=_DUMPER, sort_keys=False).encode())
 
     @property
-    def tag(self) -> RunTag:
-        """For the checkpoints."""
-        return RunTag(self.id, self.takes_unmarked)
-
-    @property
     def images_file(self) -> str:
         """Name of the file with a line for each image. Of the id: another run's is never taken."""
         return f"images-{self.id}.jsonl.gz"
-
-    def moved(self) -> RunIdentity:
-        """The same, with nothing on its way out any more."""
-        return replace(self, moving=None)
 
 
 def plain(config: str) -> dict[str, Any]:
@@ -123,27 +113,19 @@ def _parse(text: str) -> Any:
     return yaml.load(text, Loader=_LOADER)
 
 
-def config_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Key -> both values, for the keys that differ.
+def config_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Keys that differ, with both values: those that make it another run, and the free ones.
 
     A key that is newer than ``then`` had its default. One that is gone does nothing any more.
     """
-    before = {**_defaults(), **dict(leaves(then))}
-    return {
-        key: f"{before.get(key)!r} then, {value!r} now"
-        for key, value in leaves(now)
-        if before.get(key) != value
-    }
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    return dict(leaves(plain(get_cfg().dump())))
-
-
-def is_free(key: str) -> bool:
-    """Whether ``key`` may differ in a resumed run."""
-    return any(fnmatchcase(key, pattern) for pattern in FREE_KEYS)
+    before = dict(leaves(plain(get_cfg().dump()))) | dict(leaves(then))
+    others, free = [], []
+    for key, value in leaves(now):
+        if before.get(key) != value:
+            is_free = any(fnmatchcase(key, pattern) for pattern in FREE_KEYS)
+            change = f"{key}: {before.get(key)!r} then, {value!r} now"
+            (free if is_free else others).append(change)
+    return others, free
 
 
 @functools.cache

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from fpnas.engine.train_loop import HookBase
 from fpnas.utils import comm
 
 logger = logging.getLogger(__name__)
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(SystemExit):
@@ -33,6 +31,20 @@ class Interrupted(SystemExit):
         return self.message
 
 
+@contextmanager
+def stop_signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM by ``handler``. Python allows that in the main thread only."""
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
 class InterruptHook(HookBase):
     """On SIGINT or SIGTERM: finish the step, save a checkpoint, raise :class:`Interrupted`.
 
@@ -46,20 +58,14 @@ class InterruptHook(HookBase):
     def __init__(self, save: Callable[[], Path]) -> None:
         self._save = save
         self._received: list[int] = []
-        self._previous: dict[int, Any] = {}
+        self._handling = ExitStack()
 
     def before_train(self) -> None:
-        """Install the handlers. Python allows that in the main thread only."""
         self._received.clear()
-        if threading.current_thread() is threading.main_thread():
-            for signum in _SIGNALS:
-                self._previous[signum] = signal.signal(signum, self._on_signal)
+        self._handling.enter_context(stop_signals_to(self._on_signal))
 
     def after_train(self) -> None:
-        """Put the previous handlers back."""
-        while self._previous:
-            signum, handler = self._previous.popitem()
-            signal.signal(signum, handler)
+        self._handling.close()
 
     def after_step(self) -> None:
         """Save and stop, if a signal has come."""

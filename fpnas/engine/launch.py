@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch.distributed as dist
 import torch.distributed.nn.functional
 import torch.multiprocessing as mp
 
-from fpnas.engine.interrupt import Interrupted
+from fpnas.engine.interrupt import Interrupted, stop_signals_to
 from fpnas.errors import ConfigError, UserError
 from fpnas.utils import comm
 
@@ -155,7 +154,23 @@ def _process_group(url: str, rank: int, world_size: int) -> Iterator[None]:
 
 def _wait(context: mp.ProcessContext, user_error_file: Path) -> None:
     """Wait for the processes, pass signals on to them, and raise what has ended them."""
-    with _pass_signals_on(context) as received:
+    received: list[int] = []
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        """The first asks the processes to stop, a second Ctrl-C kills them.
+
+        They are asked with SIGTERM in any case: a terminal sends Ctrl-C to the started processes,
+        too, and two of that kind would stop them at once.
+        """
+        received.append(signum)
+        for process in context.processes:
+            if process.is_alive():
+                if received.count(signal.SIGINT) > 1:
+                    process.kill()
+                elif len(received) == 1:
+                    process.terminate()
+
+    with stop_signals_to(pass_on):
         try:
             while not context.join(grace_period=_GRACE_PERIOD):
                 pass
@@ -169,32 +184,3 @@ def _wait(context: mp.ProcessContext, user_error_file: Path) -> None:
     if received:
         name = signal.Signals(received[0]).name
         raise Interrupted(received[0], f"Stopped by {name}.")
-
-
-@contextlib.contextmanager
-def _pass_signals_on(context: mp.ProcessContext) -> Iterator[list[int]]:
-    """Yield the signals received. The first asks the processes to stop, a second Ctrl-C kills them.
-
-    They are asked with SIGTERM in any case: a terminal sends Ctrl-C to the started processes, too,
-    and two of that kind would stop them at once.
-    """
-    received: list[int] = []
-
-    def on_signal(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        for process in context.processes:
-            if process.is_alive():
-                if received.count(signal.SIGINT) > 1:
-                    process.kill()
-                elif len(received) == 1:
-                    process.terminate()
-
-    previous = {}
-    if threading.current_thread() is threading.main_thread():  # others cannot have handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, on_signal)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -8,8 +8,11 @@ compared with ``run.yaml`` first.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +24,7 @@ from fpnas.engine.identity import (
     FILE,
     Moving,
     RunIdentity,
-    code_version,
     config_changes,
-    is_free,
     plain,
 )
 from fpnas.errors import CheckpointError, ConfigError, ResumeError, UserError
@@ -34,7 +35,6 @@ from fpnas.utils.checkpoint import (
     RunTag,
     read_checkpoint,
 )
-from fpnas.utils.earlier_run import files_of_run, free_name, move_into
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ _FILES = (
     *("result.yaml", "network.pth", "search_result.pth", "search_result.yaml", "target-*"),
 )
 _IMAGES = "images-*.jsonl.gz"
+_CHECKPOINTS = re.compile(r"model_(\d{7,}|final|best)\.pth|last_checkpoint")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Run:
     @property
     def tag(self) -> RunTag:
         """For the checkpoints."""
-        return self.identity.tag
+        return RunTag(self.identity.id, self.identity.takes_unmarked)
 
     def settle(self, folder: Path) -> None:
         """Note what has changed, once a resumed run has its state: a failed one changes nothing."""
@@ -115,42 +116,43 @@ def begin_run(
     if allow_changes and not resume:
         raise ConfigError("--allow-changes (allow_changes) goes with --resume (resume) only.")
     comm.synchronize()  # the others may still be reading weights there
+    own: Run | None = None
     outcome: Run | UserError | None = None
     if comm.is_main_process():
         try:
-            outcome = _begin(cfg, kind, fingerprint(), resume, allow_changes)
+            data = fingerprint()
+            now = RunIdentity.of(cfg, kind, data)
+            own = _begin(cfg, now, data, resume, allow_changes)
+            outcome = replace(own, data=None)
         except UserError as error:
             outcome = error
-    own = outcome
-    outcome = comm.broadcast_object(replace(own, data=None) if isinstance(own, Run) else own)
+    outcome = comm.broadcast_object(outcome)
     if isinstance(outcome, UserError):
         raise outcome
     return own or outcome
 
 
-def _begin(cfg: CfgNode, kind: str, data: Fingerprint, resume: bool, allow_changes: bool) -> Run:
+def _begin(
+    cfg: CfgNode, now: RunIdentity, data: Fingerprint, resume: bool, allow_changes: bool
+) -> Run:
+    folder = Path(cfg.OUTPUT_DIR)
     try:
-        return _resume(cfg, kind, data, allow_changes) if resume else _start(cfg, kind, data)
+        return _resume(now, data, folder, allow_changes) if resume else _start(now, data, folder)
     except OSError as error:
         raise unwritable(cfg, error.strerror) from None
 
 
-def _start(cfg: CfgNode, kind: str, data: Fingerprint) -> Run:
+def _start(new: RunIdentity, data: Fingerprint, folder: Path) -> Run:
     """A new run in place of whatever is there."""
-    folder = Path(cfg.OUTPUT_DIR)
-    try:
+    with contextlib.suppress(CheckpointError):  # what a damaged run.yaml says is lost
         found = RunIdentity.read(folder)
-    except CheckpointError:
-        found = None
-    if found is not None:
-        _clear(found, folder)  # what it has not finished moving is not its own
-    earlier = files_of_run(folder, _FILES)
-    new = RunIdentity.of(cfg, kind, data)
-    if not earlier:
+        if found is not None:
+            _clear(found, folder)  # what it has not finished moving is not its own
+    if not _files_of_run(folder, _FILES):
         return _take(new, data, folder)
     old_file = folder / FILE
     text = old_file.read_text(encoding="utf-8", errors="replace") if old_file.exists() else ""
-    new = replace(new, moving=Moving(free_name(folder), text))
+    new = replace(new, moving=Moving(_free_name(folder), text))
     note = f"{folder} holds files of an earlier run; moved to {folder / new.moving.to}"
     return _take(new, data, folder, note)
 
@@ -176,18 +178,16 @@ def _clear(identity: RunIdentity, folder: Path) -> RunIdentity:
         return identity
     # Nothing of its own is among these: a run writes none before the earlier one is out.
     aside = folder / moving.to
-    move_into(aside, [*files_of_run(folder, _FILES), *foreign])
+    _move_into(aside, [*_files_of_run(folder, _FILES), *foreign])
     if moving.identity:
         (aside / FILE).write_text(moving.identity, encoding="utf-8")
-    identity = identity.moved()
+    identity = replace(identity, moving=None)
     identity.write(folder)
     return identity
 
 
-def _resume(cfg: CfgNode, kind: str, data: Fingerprint, allow_changes: bool) -> Run:
+def _resume(now: RunIdentity, data: Fingerprint, folder: Path, allow_changes: bool) -> Run:
     """The run that is there, or a new one if there is none."""
-    folder = Path(cfg.OUTPUT_DIR)
-    now = RunIdentity.of(cfg, kind, data)
     then = RunIdentity.read(folder)
     notes: list[str] = []
     if then is None:
@@ -198,13 +198,12 @@ def _resume(cfg: CfgNode, kind: str, data: Fingerprint, allow_changes: bool) -> 
             f"{folder} is of an earlier version, which noted no images: whether they are the same "
             "cannot be told"
         )
-    if then.kind != kind:
+    if then.kind != now.kind:
         raise ResumeError(
-            f"'{folder}' holds a {then.kind}, which a {kind} cannot go on with. Choose another "
+            f"'{folder}' holds a {then.kind}, which a {now.kind} cannot go on with. Choose another "
             "OUTPUT_DIR, or start anew without --resume."
         )
-    changes = config_changes(then.config, now.config)
-    refused = [f"{key}: {values}" for key, values in changes.items() if not is_free(key)]
+    refused, free = config_changes(then.config, now.config)
     if then.data is not None:
         refused += data.differences(then.data, folder / then.images_file)
     if refused and not allow_changes:
@@ -213,7 +212,6 @@ def _resume(cfg: CfgNode, kind: str, data: Fingerprint, allow_changes: bool) -> 
             "Go on all the same with --allow-changes (allow_changes), or start anew without "
             "--resume."
         )
-    free = [f"{key}: {values}" for key, values in changes.items() if is_free(key)]
     if refused or free:
         notes.append("Resuming with changes:\n" + "\n".join([*refused, *free]))
     if then.code != now.code:
@@ -238,7 +236,7 @@ def _without_identity(folder: Path, now: RunIdentity) -> RunIdentity | None:
         except DamagedCheckpointError:
             continue
         config = plain(contents["config"]) if contents.get("config") else now.config
-        known = replace(now, code=code_version(), config=config, data=None)
+        known = replace(now, config=config, data=None)
         if contents.get("run_id"):
             return replace(known, id=contents["run_id"])
         return replace(known, takes_unmarked=True)
@@ -252,3 +250,44 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _versions(code: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in code.items())
+
+
+# Moving files of an earlier run ------------------------------------------------------------------
+
+
+def _files_of_run(folder: Path, others: Sequence[str] = ()) -> list[Path]:
+    """Checkpoints in ``folder``, and what has a name of the shell patterns ``others``."""
+    if not folder.is_dir():
+        return []
+    return [
+        file
+        for file in folder.iterdir()
+        if _CHECKPOINTS.fullmatch(file.name) or any(map(file.match, others))
+    ]
+
+
+def set_aside_checkpoints(folder: Path) -> None:
+    """Move checkpoints in ``folder`` into a new folder ``earlier-1`` (or 2, ...) in it. Collective.
+
+    For runs that did not begin with :func:`begin_run`, which leaves none of an earlier run.
+    """
+    comm.synchronize()  # the others may still be reading weights here
+    found = _files_of_run(folder) if comm.is_main_process() else []
+    if found:
+        aside = folder / _free_name(folder)
+        _move_into(aside, found)
+        logger.warning("%s holds files of an earlier run; moved to %s", folder, aside)
+    comm.synchronize()
+
+
+def _free_name(folder: Path) -> str:
+    """The first of ``earlier-1``, ``earlier-2``, ... that is not in ``folder``."""
+    names = (f"earlier-{number}" for number in itertools.count(1))
+    return next(name for name in names if not (folder / name).exists())
+
+
+def _move_into(folder: Path, files: Sequence[Path]) -> None:
+    """Move ``files`` into ``folder``, which is made if need be. Goes on where a kill stopped it."""
+    folder.mkdir(exist_ok=True)
+    for file in files:
+        file.rename(folder / file.name)

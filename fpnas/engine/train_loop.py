@@ -72,15 +72,11 @@ class TrainerBase:
         self._hooks: list[HookBase] = []
         self._restored_rng: list[dict[str, Any]] | None = None
 
-    def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
-        """Append hooks; None stands for a hook that the config has switched off.
-
-        Hooks with a state must be registered before a checkpoint is loaded.
-        """
+    def register_hooks(self, hooks: Sequence[HookBase]) -> None:
+        """Append hooks. Those with a state must be there before a checkpoint is loaded."""
         for hook in hooks:
-            if hook is not None:
-                hook.trainer = self
-                self._hooks.append(hook)
+            hook.trainer = self
+            self._hooks.append(hook)
 
     def run_step(self) -> None:
         """One step. Puts its scalars into ``self.storage``."""
@@ -92,16 +88,15 @@ class TrainerBase:
         self.iter = self.steps_done = self.start_iter = start_iter
         self.storage.iter = start_iter
         self.max_iter = max_iter
-        with self.storage:
-            try:
-                self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                self.iter = self.steps_done
-            finally:
-                self.after_train()
+        try:
+            self.before_train()
+            for self.iter in range(start_iter, max_iter):
+                self.before_step()
+                self.run_step()
+                self.after_step()
+            self.iter = self.steps_done
+        finally:
+            self.after_train()
 
     def before_train(self) -> None:
         """Call the hooks, then set the random generators as they were when the state was saved."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fpnas.config import CfgNode
-from fpnas.data.loader import BatchSource
+from fpnas.data.streaming import BatchSource
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.modeling import SuperNet
 from fpnas.search.searcher import ArchitectureSearcher

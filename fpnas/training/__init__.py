@@ -1,7 +1,6 @@
 """Training and evaluation of classifiers, and what other trainings share with it."""
 
-from fpnas.training.artifact import TrainedNet, load_network, load_trained
-from fpnas.training.classifier import Classifier
+from fpnas.training.artifact import Classifier, TrainedNet, load_network, load_trained
 from fpnas.training.fine_tuning import normalisation_notes
 from fpnas.training.run import run_evaluation, run_training
 from fpnas.training.trainer import ClassificationTrainer, ModelTrainer

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -39,10 +39,12 @@ def evaluate(
     # Images, images with five classes or more, correct at 1, correct among 5, summed loss.
     totals = torch.zeros(5, dtype=torch.float64)
     with evaluating(model), torch.inference_mode():
-        for images, labels in _with_progress(loader):
+        # disable=None: no bar where there is no terminal.
+        disable = None if comm.is_main_process() else True
+        for images, labels in tqdm(loader, desc="Evaluating", leave=False, disable=disable):
             logits = model(images.to(device))
             totals += _count(logits, labels.to(device)).cpu()
-    count, with_top5, top1, top5, loss = _sum_over_ranks(totals, device).tolist()
+    count, with_top5, top1, top5, loss = comm.all_reduce_sum(totals).tolist()
     if not count:
         raise DataError("There are no images to evaluate on.")
     result = {"top1": 100 * top1 / count}
@@ -67,21 +69,6 @@ def _count(logits: Tensor, labels: Tensor) -> Tensor:
     count = len(labels)
     counts = (count, count if num_classes >= 5 else 0, correct[:, 0].sum(), correct.sum(), loss)
     return torch.tensor([float(value) for value in counts], dtype=torch.float64)
-
-
-def _sum_over_ranks(totals: Tensor, device: torch.device | str) -> Tensor:
-    if comm.get_world_size() == 1:
-        return totals
-    totals = totals.to(device)  # NCCL reduces tensors on the GPU only
-    distributed.all_reduce(totals)
-    return totals.cpu()
-
-
-def _with_progress(loader: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
-    """A progress bar if this is the main process and its output a terminal."""
-    # disable=None: no bar where there is no terminal.
-    disable = None if comm.is_main_process() else True
-    return tqdm(loader, desc="Evaluating", leave=False, disable=disable)
 
 
 @contextmanager

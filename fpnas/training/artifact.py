@@ -1,4 +1,4 @@
-"""Weights that say themselves what network they are and what it expects, and loading them."""
+"""Weights that say themselves what network they are and what it expects; loading and using them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import nn
 
 from fpnas.archs import Architecture
 from fpnas.config import CfgNode, get_cfg
 from fpnas.config.checks import check_value
 from fpnas.data import Preprocessing, preprocessing
-from fpnas.errors import CheckpointError, ConfigError
+from fpnas.data.decode import decode_image
+from fpnas.errors import CheckpointError, ConfigError, some
 from fpnas.model_zoo.weights import published_record
 from fpnas.modeling import SearchedNet, fresh_classifier
 from fpnas.utils.checkpoint import Checkpointer, RunTag, load_weights, read_checkpoint
@@ -83,8 +85,9 @@ class Description:
             theirs.check_same_network(self.arch, source)
             if theirs.classes != self.classes:
                 raise CheckpointError(
-                    f"'{source}' was trained on other classes: {_shortened(theirs.classes)}; "
-                    f"the data has {_shortened(self.classes)}."
+                    f"'{source}' was trained on other classes: {some(theirs.classes)} "
+                    f"({len(theirs.classes)}); the data has {some(self.classes)} "
+                    f"({len(self.classes)})."
                 )
 
     def warn_of_other_preprocessing(self, ours: Preprocessing, source: str, effect: str) -> None:
@@ -134,18 +137,12 @@ class TrainingCheckpointer(Checkpointer):
         """As :meth:`Checkpointer.write`, with the description."""
         super().write(name, {**({} if self._about is None else self._about.to_dict()), **data})
 
-    def load(
-        self, path: str | Path, checkpointables: Sequence[str] | None = None
-    ) -> dict[str, Any]:
+    def load(self, path: str | Path) -> dict[str, Any]:
         """As :meth:`Checkpointer.load`. CheckpointError, too, if the description is another."""
-        contents = super().load(path, checkpointables)
+        contents = super().load(path)
         if self._about is not None:
             self._about.check_contents(contents, str(path))
         return contents
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''} ({len(names)})"
 
 
 # From weights to a network -----------------------------------------------------------------------
@@ -219,6 +216,52 @@ def load_trained(path: str | Path) -> TrainedNet:
     cfg = get_cfg()
     cfg.MODEL.WEIGHTS = str(path)
     return load_network(cfg)
+
+
+class Guess(NamedTuple):
+    """A class and its probability, 0 to 1."""
+
+    name: str
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """From an image file to the names of the most probable classes.
+
+    Attributes:
+        model: the network, in eval mode.
+        preprocessing: from the photo to its input.
+        classes: names of its outputs.
+    """
+
+    model: SearchedNet
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+    @classmethod
+    def from_zoo(cls, name: str) -> Classifier:
+        """The published network ``name``. Raises as :func:`fpnas.model_zoo.get`."""
+        return cls.from_checkpoint(f"zoo://{name}")
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path) -> Classifier:
+        """The network of a training, such as ``model_final.pth``. Raises CheckpointError."""
+        trained = load_trained(path)
+        about = trained.description
+        return cls(trained.model, about.preprocessing, about.classes)
+
+    def predict(self, path: str | Path, top: int = 5) -> list[Guess]:
+        """The ``top`` most probable classes, the best first; fewer if there are fewer classes.
+
+        Raises DataError, which names the file, if it is no readable image.
+        """
+        image = self.preprocessing(decode_image(str(path)))
+        with torch.inference_mode():
+            probabilities = self.model(image[None])[0].softmax(0)
+        values, indices = probabilities.topk(min(top, len(self.classes)))
+        pairs = zip(indices.tolist(), values.tolist(), strict=True)
+        return [Guess(self.classes[index], value) for index, value in pairs]
 
 
 def described_arch(path: str | Path) -> Architecture:

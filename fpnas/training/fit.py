@@ -75,17 +75,9 @@ def fit(
 ) -> dict[str, Any]:
     """Train as ``cfg.SOLVER`` says and return the figures of the last evaluation.
 
-    Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json, checkpoints, result.yaml (what is
-    returned) and what the task adds. ``model_final.pth`` and ``model_best.pth`` hold the evaluated
-    weights. What an earlier run left there is moved to a folder in it, unless ``resume`` goes on; a
-    resumed run ends with the same bits as one that was never stopped. Call it in every process.
-
-    Args:
-        cfg: the config; SOLVER, TEST, CHECKPOINT, LOG, SEED and OUTPUT_DIR are read.
-        task: what is trained.
-        resume: go on from the last checkpoint in OUTPUT_DIR. ResumeError if it is of another
-            config or of other images.
-        allow_changes: go on all the same; the log lists what differs.
+    The files in OUTPUT_DIR, ``resume`` and ``allow_changes`` are as in
+    :func:`fpnas.training.run_training`; a resumed run ends with the same bits as one that was never
+    stopped. SOLVER, TEST, CHECKPOINT, LOG, SEED and OUTPUT_DIR are read. Call it in every process.
 
     Returns the scores after the last step, "best_METRIC" and "best_iteration" of model_best.pth,
     and the figures of the task.

@@ -49,9 +49,7 @@ def _tiles(metrics: Metrics, result: dict[str, Any], arch: Architecture | None) 
     if top1 is None and len(evaluated):
         top1 = evaluated.values[-1]
     if top1 is not None:
-        weights = {"ema": "averaged weights", "last": "weights"}.get(
-            result.get("weights"), "weights"
-        )
+        weights = "averaged weights" if result.get("weights") == "ema" else "weights"
         items.append(
             Tile("test top-1", f"{top1:.2f} %", f"{weights} after the last step", top1 / 100)
         )

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from fpnas.config import CfgNode
-from fpnas.data.loader import BatchSource
+from fpnas.data.streaming import BatchSource
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.solver import ClassificationLoss, restore_optimizer
 from fpnas.utils import comm
@@ -136,14 +136,12 @@ class ClassificationTrainer(ModelTrainer):
 
     Args:
         model: on its device, in its memory format.
-        optimizer: of the model's parameters.
-        loader: step i takes batch i, images [N, 3, S, S] and labels [N].
+        loader: of images [N, 3, S, S] and labels [N].
         loss: of logits, labels and images.
-        ema: average of ``model``, updated every step.
-        clip_grad_norm: largest norm of the gradient; 0: no limit.
         amp: bfloat16 autocast.
         channels_last: memory format of the images, which the model's should be, too.
         compile_model: let torch.compile speed up the trained network.
+        optimizer, ema, clip_grad_norm: see :class:`ModelTrainer`.
     """
 
     def __init__(
@@ -162,11 +160,14 @@ class ClassificationTrainer(ModelTrainer):
         super().__init__(model, optimizer, loader, ema=ema, clip_grad_norm=clip_grad_norm)
         self._loss = loss
         self._amp = amp
-        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._memory_format = _memory_format(channels_last)
         self._running_top1 = 0.0
         if compile_model:
             model.compile()
-        self._network = _distributed(model, self.device)
+        self._network = model
+        if comm.get_world_size() > 1:
+            gpus = [self.device] if self.device.type == "cuda" else None
+            self._network = DistributedDataParallel(model, device_ids=gpus)
 
     def batch_loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor | float]]:
         images, labels = batch
@@ -194,12 +195,8 @@ class ClassificationTrainer(ModelTrainer):
 
 def placed(model: nn.Module, cfg: CfgNode) -> nn.Module:
     """``model`` on the device of this process, in the memory format of the config."""
-    formats = {True: torch.channels_last, False: torch.contiguous_format}
-    return model.to(comm.get_device(), memory_format=formats[cfg.SOLVER.CHANNELS_LAST])
+    return model.to(comm.get_device(), memory_format=_memory_format(cfg.SOLVER.CHANNELS_LAST))
 
 
-def _distributed(model: nn.Module, device: torch.device) -> nn.Module:
-    """``model``, wrapped if this run has several processes."""
-    if comm.get_world_size() == 1:
-        return model
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+def _memory_format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format

@@ -11,7 +11,7 @@ import logging
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fpnas.errors import CheckpointError
+from fpnas.errors import CheckpointError, some
 from fpnas.utils import comm
-from fpnas.utils.earlier_run import files_of_run, free_name, move_into
 from fpnas.utils.file_io import TEMPORARY_SUFFIX, atomic_write, local_path
 
 _PERIODIC_NAME = re.compile(r"model_(\d{7,})\.pth")
-_KEYS_SHOWN = 3
 # BatchNorm's counter of batches, which nothing reads; a frozen BatchNorm has none.
 _COUNTER = ".num_batches_tracked"
 
@@ -52,6 +50,10 @@ class RunTag:
 
     id: str
     takes_unmarked: bool = False
+
+    def owns(self, run_id: str | None) -> bool:
+        """Whether a checkpoint with ``run_id``, None for none, is this run's."""
+        return run_id == self.id or (run_id is None and self.takes_unmarked)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -96,21 +98,20 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> Any:
     # torch.load does not compare checksums: it would hand over altered weights without a word.
     try:
+        altered = None
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 altered = archive.testzip()
-            if altered is not None:
-                raise DamagedCheckpointError(
-                    f"Checkpoint '{path}' is damaged: wrong checksum of its part '{altered}'."
-                )
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except DamagedCheckpointError:
-        raise
+        if altered is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise DamagedCheckpointError(
             f"Checkpoint '{path}' is damaged, or holds more than tensors and plain values "
             f"({type(error).__name__})."
         ) from error
+    raise DamagedCheckpointError(
+        f"Checkpoint '{path}' is damaged: wrong checksum of its part '{altered}'."
+    )
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -148,28 +149,18 @@ def copy_weights(model: nn.Module, weights: Mapping[str, Any], source: str) -> N
         for name in own
         if name in weights and _shape(weights[name]) != _shape(own[name])
     ]
-    problems = [
-        _count_and_show("missing", missing),
-        _count_and_show("unexpected", unexpected),
-        _count_and_show("of another shape", reshaped),
-    ]
-    if any(problems):
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    found = [f"{kind}: {len(ns)} ({some(ns, 3)})" for kind, ns in problems.items() if ns]
+    if found:
         raise CheckpointError(
-            f"'{source}' does not fit the model; weights {'; '.join(filter(None, problems))}. It "
-            "belongs to another architecture or number of classes."
+            f"'{source}' does not fit the model; weights {'; '.join(found)}. It belongs to another "
+            "architecture or number of classes."
         )
     model.load_state_dict({name: weights.get(name, own[name]) for name in own}, strict=True)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
-def _count_and_show(kind: str, entries: Sequence[str]) -> str:
-    if not entries:
-        return ""
-    more = ", ..." if len(entries) > _KEYS_SHOWN else ""
-    return f"{kind}: {len(entries)} ({', '.join(entries[:_KEYS_SHOWN])}{more})"
 
 
 class Checkpointer(_Checkpointer):
@@ -244,27 +235,28 @@ class Checkpointer(_Checkpointer):
         with atomic_write(Path(self.save_dir) / "last_checkpoint") as file:
             file.write(last_filename_basename.encode())
 
-    def load(
-        self, path: str | Path, checkpointables: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Load the model and the named ``checkpointables`` (by default all).
+    def load(self, path: str | Path) -> dict[str, Any]:
+        """Load the model and all checkpointables.
 
         Returns what else is in the file. Raises CheckpointError if the file does not exist, is
         damaged, is of another run, does not fit the model or lacks a checkpointable.
         """
         contents = read_checkpoint(path)
-        self._check_own(contents.pop("run_id", None), path)
-        names = list(self.checkpointables if checkpointables is None else checkpointables)
-        lacking = [name for name in names if name not in contents]
+        run_id = contents.pop("run_id", None)
+        if self.run is not None and not self.run.owns(run_id):
+            raise ForeignCheckpointError(
+                f"'{path}' is of another run: its id is {run_id}, this run's {self.run.id}."
+            )
+        lacking = [name for name in self.checkpointables if name not in contents]
         if lacking:
             raise CheckpointError(
                 f"'{path}' cannot be resumed: it lacks the state of {', '.join(lacking)}. As "
                 "MODEL.WEIGHTS it can still be the start of a new run."
             )
         copy_weights(self.model, _plain_names(contents.pop("model")), str(path))
-        for name in names:
+        for name, checkpointable in self.checkpointables.items():
             try:
-                self.checkpointables[name].load_state_dict(contents.pop(name))
+                checkpointable.load_state_dict(contents.pop(name))
             except (KeyError, ValueError, RuntimeError) as error:
                 raise CheckpointError(
                     f"'{path}' was made by another kind of run: the state of '{name}' does not "
@@ -272,13 +264,6 @@ class Checkpointer(_Checkpointer):
                 ) from error
         self.logger.info("Loaded checkpoint %s", path)
         return contents
-
-    def _check_own(self, run_id: str | None, path: str | Path) -> None:
-        own = self.run is None or run_id == self.run.id
-        if not own and not (run_id is None and self.run.takes_unmarked):
-            raise ForeignCheckpointError(
-                f"'{path}' is of another run: its id is {run_id}, this run's {self.run.id}."
-            )
 
     def resume_or_load(self, path: str | Path, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint in ``save_dir``, or start from the weights at ``path``.
@@ -331,22 +316,6 @@ class Checkpointer(_Checkpointer):
         for file in periodic:
             if file not in kept:
                 file.unlink(missing_ok=True)
-
-    def set_aside_earlier_run(self) -> None:
-        """Move the checkpoints of an earlier run out of the way of a new one. Collective.
-
-        They go to a new folder ``earlier-1`` (or 2, ...) in ``save_dir``. A run that began with
-        :func:`fpnas.engine.begin_run` finds none any more.
-        """
-        folder = Path(self.save_dir)
-        comm.synchronize()  # the others may still be reading weights here
-        if self.save_to_disk:
-            found = files_of_run(folder)
-            if found:
-                aside = folder / free_name(folder)
-                move_into(aside, found)
-                self.logger.warning("%s holds files of an earlier run; moved to %s", folder, aside)
-        comm.synchronize()
 
     def remove_temporary_files(self) -> None:
         """Delete what a kill in the middle of a save has left."""

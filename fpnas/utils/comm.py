@@ -71,19 +71,19 @@ def all_reduce_mean(
     names to numbers (the same names everywhere) gives a dict of floats, averaged in float64.
     """
     if isinstance(values, Tensor):
-        return _mean_of_tensor(values)
+        return all_reduce_sum(values) / get_world_size()
     names = sorted(values)
     stacked = torch.tensor([float(values[name]) for name in names], dtype=torch.float64)
-    means = dict(zip(names, _mean_of_tensor(stacked).tolist(), strict=True))
+    means = dict(zip(names, all_reduce_mean(stacked).tolist(), strict=True))
     return {name: means[name] for name in values}
 
 
-def _mean_of_tensor(tensor: Tensor) -> Tensor:
-    mean = tensor.detach().to(_collective_device(), copy=True)
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """The sum over the processes, a new tensor. Collective; all processes get the same result."""
+    total = tensor.detach().to(_collective_device(), copy=True)
     if get_world_size() > 1:
-        dist.all_reduce(mean)
-        mean /= get_world_size()
-    return mean.to(tensor.device)
+        dist.all_reduce(total)
+    return total.to(tensor.device)
 
 
 def any_process(flag: bool) -> bool:

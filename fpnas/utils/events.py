@@ -1,6 +1,6 @@
 """Scalars of a run: :class:`EventStorage` holds them, the writers put them where they are read.
 
-Anything that runs inside a trainer's step may call ``get_event_storage().put_scalar(...)``.
+A trainer's step and its hooks put them by ``trainer.storage.put_scalar(...)``.
 Iterations count from 0: iteration i is the step that turns i finished steps into i + 1.
 """
 
@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from fvcore.common.history_buffer import HistoryBuffer
@@ -25,18 +24,10 @@ from fpnas.errors import ConfigError
 from fpnas.utils.file_io import atomic_write
 from fpnas.utils.logger import PROGRESS_RECORD
 
-# Storages whose `with` block is running, the innermost last.
-_ACTIVE_STORAGES: list[EventStorage] = []
-
 # Values that a history keeps for medians; metrics.json goes back to the start.
 _HISTORY_LENGTH = 1000
-
-
-def get_event_storage() -> EventStorage:
-    """The storage of the running trainer. Raises RuntimeError outside of ``with storage:``."""
-    if not _ACTIVE_STORAGES:
-        raise RuntimeError("get_event_storage() only works inside 'with EventStorage(...):'.")
-    return _ACTIVE_STORAGES[-1]
+# Those that a line of the console is about.
+_WINDOW = 20
 
 
 class EventStorage:
@@ -75,10 +66,6 @@ class EventStorage:
             raise KeyError(f"No scalar '{name}' was put; there are: {', '.join(self._histories)}.")
         return self._histories[name]
 
-    def step(self) -> None:
-        """Go on to the next iteration (for loops without a trainer)."""
-        self.iter += 1
-
     def state_dict(self) -> dict[str, Any]:
         """The latest scalars. Those that no writer has written yet must survive a kill."""
         return {"latest": {name: list(entry) for name, entry in self._latest.items()}}
@@ -86,18 +73,6 @@ class EventStorage:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the latest scalars of :meth:`state_dict`."""
         self._latest = {name: (value, it) for name, (value, it) in state["latest"].items()}
-
-    def __enter__(self) -> EventStorage:
-        _ACTIVE_STORAGES.append(self)
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _ACTIVE_STORAGES.remove(self)
 
 
 class EventWriter:
@@ -159,7 +134,6 @@ class JSONWriter(EventWriter):
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         if self._file is not None:
             self._file.close()
 
@@ -194,7 +168,6 @@ class TensorBoardWriter(EventWriter):
         self._writer = SummaryWriter(self._log_dir, purge_step=storage.iter)
 
     def write(self, storage: EventStorage) -> None:
-        """Add the scalars put since the last write."""
         newest = self._last_write
         for name, (value, iteration) in storage.latest().items():
             if iteration > self._last_write:
@@ -203,7 +176,6 @@ class TensorBoardWriter(EventWriter):
         self._last_write = newest
 
     def close(self) -> None:
-        """Close the event file."""
         if self._writer is not None:
             self._writer.close()
 
@@ -211,20 +183,18 @@ class TensorBoardWriter(EventWriter):
 class MetricPrinter(EventWriter):
     """A log line with the ETA, the losses, further ``names``, time and data_time (s), and lr.
 
-    Scalars whose name contains "loss", and times, are medians over the last ``window`` values.
+    Scalars whose name contains "loss", and times, are medians over the last 20 values.
     On a terminal the line goes to log.txt only: there :class:`ProgressBar` shows the progress.
     """
 
-    def __init__(self, max_iter: int, names: Iterable[str] = (), window: int = 20) -> None:
+    def __init__(self, max_iter: int, names: Iterable[str] = ()) -> None:
         self._max_iter = max_iter
         self._names = tuple(names)
-        self._window = window
         self._logger = logging.getLogger(__name__)
         self._start_iter = self._last_done = 0
         self._start_time = 0.0
 
     def start(self, storage: EventStorage) -> None:
-        """Start the clock of the ETA."""
         self._start_iter = self._last_done = storage.iter
         self._start_time = time.perf_counter()
 
@@ -239,7 +209,7 @@ class MetricPrinter(EventWriter):
         parts = [
             f"eta: {timedelta(seconds=round(remaining))}",
             f"iter: {done}/{self._max_iter}",
-            *_progress_values(storage, self._names, self._window),
+            *_progress_values(storage, self._names),
         ]
         self._logger.info("  ".join(parts), extra=PROGRESS_RECORD)
 
@@ -247,10 +217,9 @@ class MetricPrinter(EventWriter):
 class ProgressBar(EventWriter):
     """A bar with rate, ETA and losses, on a terminal; nothing elsewhere. Write it every step."""
 
-    def __init__(self, max_iter: int, names: Iterable[str] = (), window: int = 20) -> None:
+    def __init__(self, max_iter: int, names: Iterable[str] = ()) -> None:
         self._max_iter = max_iter
         self._names = tuple(names)
-        self._window = window
         self._bar: tqdm | None = None
 
     def start(self, storage: EventStorage) -> None:
@@ -261,40 +230,38 @@ class ProgressBar(EventWriter):
             )
 
     def write(self, storage: EventStorage) -> None:
-        """Move the bar to the steps finished."""
         if self._bar is not None:
-            values = _progress_values(storage, self._names, self._window, with_times=False)
+            values = _progress_values(storage, self._names, with_times=False)
             self._bar.set_postfix_str("  ".join(values), refresh=False)
             self._bar.update(min(storage.iter + 1, self._max_iter) - self._bar.n)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
 
 
 def _progress_values(
-    storage: EventStorage, names: tuple[str, ...], window: int, with_times: bool = True
+    storage: EventStorage, names: tuple[str, ...], with_times: bool = True
 ) -> list[str]:
     """``name: value`` of the losses, of ``names``, and of time, data_time and lr where put."""
     shown = []
     for name in storage.latest():
         if "loss" in name and name not in names:
-            shown.append(f"{name}: {_median(storage, name, window):.4g}")
+            shown.append(f"{name}: {_median(storage, name):.4g}")
     latest = storage.latest()
     shown += [f"{name}: {latest[name][0]:.5g}" for name in names if name in latest]
     if with_times:
         for name in ("time", "data_time"):
             if name in latest:
-                shown.append(f"{name}: {_median(storage, name, window):.4f}")
+                shown.append(f"{name}: {_median(storage, name):.4f}")
     if "lr" in latest and "lr" not in names:
         shown.append(f"lr: {latest['lr'][0]:.4g}")
     return shown
 
 
-def _median(storage: EventStorage, name: str, window: int) -> float:
-    """Median of the last ``window`` values; the latest if a resumed run has not put any yet."""
+def _median(storage: EventStorage, name: str) -> float:
+    """Median of the last 20 values; the latest if a resumed run has not put any yet."""
     try:
-        return storage.history(name).median(window)
+        return storage.history(name).median(_WINDOW)
     except KeyError:
         return storage.latest()[name][0]

@@ -28,7 +28,13 @@ class Registry(_Registry):
         """Register ``obj``, or return a decorator that does. Raises UserError on a taken name."""
         if obj is None:
             return lambda decorated: self.register(decorated, name=name)
-        self._do_register(name or obj.__name__, obj)
+        name = name or obj.__name__
+        if name in self._obj_map:
+            raise UserError(
+                f"The {self._name} registry already has '{name}' ({self._obj_map[name]!r}); "
+                "register the new one under another name."
+            )
+        self._obj_map[name] = obj
         return obj
 
     def get(self, name: str) -> Callable[..., Any]:
@@ -39,11 +45,3 @@ class Registry(_Registry):
     def names(self) -> list[str]:
         """All registered names, in order of registration."""
         return list(self._obj_map)
-
-    def _do_register(self, name: str, obj: Any) -> None:
-        if name in self._obj_map:
-            raise UserError(
-                f"The {self._name} registry already has '{name}' ({self._obj_map[name]!r}); "
-                "register the new one under another name."
-            )
-        self._obj_map[name] = obj

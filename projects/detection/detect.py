@@ -13,8 +13,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from fpnas.cli.main import guarded
 from fpnas.config.checks import check_value
 from fpnas.data.decode import decode_image
-from fpnas_detection.draw import draw_detections
-from fpnas_detection.inference import detect, load_detector
+from fpnas_detection.inference import detect, draw_detections, load_detector
 from fpnas_tasks.photo_grid import photo_grid, picture_file
 from fpnas_tasks.scripts import parser_of
 

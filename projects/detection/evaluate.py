@@ -12,7 +12,7 @@ from fpnas.cli.flags import check_overrides
 from fpnas.cli.main import guarded
 from fpnas_detection.evaluate import evaluate
 from fpnas_detection.inference import load_detector
-from fpnas_detection.run import read_data
+from fpnas_detection.readers import read_data
 from fpnas_tasks.scripts import add_weights_arguments, parser_of
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fpnas_detection.data import DetectionSet
 from fpnas_detection.export import Comparison, export_detector
 from fpnas_detection.inference import TrainedDetector, load_detector
-from fpnas_detection.run import read_data
+from fpnas_detection.readers import read_data
 from fpnas_tasks.scripts import export_main
 
 

@@ -14,8 +14,7 @@ from fpnas.cli.flags import check_overrides
 from fpnas.cli.main import guarded
 from fpnas.config.checks import check_value
 from fpnas_segmentation.data import SegmentationSet, read_split
-from fpnas_segmentation.draw import overlay
-from fpnas_segmentation.evaluate import evaluate, predict
+from fpnas_segmentation.evaluate import evaluate, overlay, predict
 from fpnas_segmentation.run import TrainedSegmenter, load_segmenter
 from fpnas_tasks.photo_grid import photo_grid, picture_file
 from fpnas_tasks.scripts import add_weights_arguments, parser_of

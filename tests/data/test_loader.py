@@ -19,7 +19,8 @@ from torch import Tensor
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import TensorImages, TestLoader, TrainLoader, build_dataset, preprocessing
 from fpnas.data.augment import Augmentation, image_transform
-from fpnas.data.streaming import SampleSource, prefetch
+from fpnas.data.loader import ImageReader
+from fpnas.data.streaming import prefetch
 from fpnas.errors import ConfigError, DataError
 from fpnas.utils.rng import generator_for
 
@@ -222,7 +223,6 @@ def test_skipped_image_is_replaced_in_training(damaged: CfgNode, caplog) -> None
     # 0 is replaced by 1 (a cat), 6 by 7 (the first dog): no image is lost, none is unlabelled.
     for _, labels in batches:
         assert labels.bincount().tolist() == [6, 7]
-    assert loader.num_skipped == 2
     warnings = [record.message for record in caplog.records]
     assert len(warnings) == 2
     assert "Skipping an unreadable image (DATA.SKIP_CORRUPT): " in warnings[0]
@@ -232,13 +232,13 @@ def test_skipped_image_is_replaced_in_training(damaged: CfgNode, caplog) -> None
     assert_same(take(again, 2, start=1), batches[1:])
 
 
-def test_skipped_image_is_left_out_of_a_test(damaged: CfgNode) -> None:
+def test_skipped_image_is_left_out_of_a_test(damaged: CfgNode, caplog) -> None:
     damaged.DATA.SKIP_CORRUPT = True
     images = build_dataset(damaged, "test")
     loader = TestLoader(images, damaged, batch_size=1)
     labels = torch.cat([labels for _, labels in loader])
     assert labels.tolist() == [0, 0, 1, 1]
-    assert loader.num_skipped == 1
+    assert caplog.messages[-1] == "1 unreadable images were skipped so far."
 
 
 def test_nothing_readable_on_disk(damaged: CfgNode, tmp_path: Path) -> None:
@@ -275,10 +275,10 @@ def test_signals_to_the_workers_do_not_stop_the_trainer(damaged: CfgNode) -> Non
 def test_samples_can_be_sent_to_spawned_workers(images, two_classes: CfgNode) -> None:
     augmentation = Augmentation.from_cfg(two_classes)
     transform = image_transform(augmentation, preprocessing(two_classes))
-    source = SampleSource(images, transform, seed=0, unreadable="raise")
-    copy = pickle.loads(pickle.dumps(source))
+    reader = ImageReader(images, transform, seed=0, unreadable="raise")
+    copy = pickle.loads(pickle.dumps(reader))
     keys = [(0, 3), (2, 5)]
-    assert torch.equal(copy.__getitems__(keys).images, source.__getitems__(keys).images)
+    assert torch.equal(copy(keys).images, reader(keys).images)
 
 
 def prefetch_threads() -> list[threading.Thread]:

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from fpnas.data.sample_batches import SampleBatches
+from fpnas.data.streaming import SampleBatches
 from fpnas.errors import ConfigError, DataError
 
 

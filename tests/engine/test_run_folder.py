@@ -16,6 +16,7 @@ from torch import nn
 from fpnas.config import CfgNode, get_cfg
 from fpnas.data import Fingerprint, SplitPrint
 from fpnas.engine import Run, begin_run, default_setup, has_checkpoint, identity, launch
+from fpnas.engine.run_folder import set_aside_checkpoints
 from fpnas.errors import CheckpointError, ConfigError, ResumeError
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer
@@ -316,6 +317,18 @@ def test_notes_are_in_the_log_and_the_config_in_its_file(tmp_path):
     )
     assert "LR: 0.2" in (tmp_path / "config.yaml").read_text()
     assert begin(cfg, resume=True).notes == ()
+
+
+def test_setting_aside_never_overwrites_and_leaves_other_files(tmp_path):
+    checkpointer = Checkpointer(nn.Linear(2, 2), tmp_path)
+    (tmp_path / "teacher.pth").write_text("the user's own")
+    for _ in range(2):
+        checkpointer.save("model_0000001")
+        set_aside_checkpoints(tmp_path)
+    set_aside_checkpoints(tmp_path)
+    assert names_in(tmp_path) == {"earlier-1", "earlier-2", "teacher.pth"}
+    for folder in ("earlier-1", "earlier-2"):
+        assert names_in(tmp_path / folder) == {"last_checkpoint", "model_0000001.pth"}
 
 
 def refuse_in_both(folder: str) -> None:

@@ -91,7 +91,7 @@ def run(
             EvalHook(6, lambda: {"score": float(trainer.model[0].weight.detach().mean())}),
             BestCheckpointHook(checkpointer, "score"),
             PeriodicWriter([JSONWriter(folder / "metrics.json")], writer_period),
-            extra_hook,
+            *([] if extra_hook is None else [extra_hook]),
             checkpoints,
             InterruptHook(checkpoints.save),
         ]

@@ -20,18 +20,16 @@ from fpnas.errors import CheckpointError, ConfigError, UserError
 from fpnas.modeling import SearchedNet
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_detection.config import config_from_args
-from fpnas_detection.draw import draw_detections
 from fpnas_detection.export import (
     TOLERANCE,
     export_detector,
     load_exported,
     partner_distances,
 )
-from fpnas_detection.inference import TrainedDetector, load_detector
+from fpnas_detection.inference import TrainedDetector, draw_detections, load_detector
 from fpnas_detection.models import build_detector
-from fpnas_detection.run import _initial_model, run_training
-from fpnas_detection.trainer import DetectionTrainer
-from fpnas_detection.voc import read_voc
+from fpnas_detection.readers import read_voc
+from fpnas_detection.run import DetectionTrainer, _initial_model, run_training
 
 PROJECT = Path(__file__).parents[2] / "projects" / "detection"
 CONFIGS = sorted((PROJECT / "configs").glob("bccd_*.yaml"))

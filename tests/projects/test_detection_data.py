@@ -12,14 +12,12 @@ import torch
 from detection_cases import COLOURS, config, needs_coco, voc_object, write_voc
 from torch import Tensor
 
-from fpnas.data.sample_batches import SampleBatches
+from fpnas.data.streaming import SampleBatches
 from fpnas.errors import ConfigError, DataError
-from fpnas_detection.coco import read_coco
 from fpnas_detection.data import AugmentedSet, DetectionSet, Record, collate
 from fpnas_detection.evaluate import coco_scores
 from fpnas_detection.inference import detect
-from fpnas_detection.transforms import TrainTransform
-from fpnas_detection.voc import read_voc
+from fpnas_detection.readers import read_coco, read_voc
 
 # Data ---------------------------------------------------------------------------------------------
 
@@ -101,11 +99,11 @@ def test_coco_reads_the_same_as_voc(voc: Path, tmp_path: Path) -> None:
 def test_augmented_boxes_follow_their_objects(voc: Path, arch_file: Path) -> None:
     cfg = config(arch_file, DETECTION__PHOTOMETRIC=0.0, DETECTION__VFLIP=0.5)
     cfg.DETECTION.ZOOM = (0.5, 1.1)
-    data, transform = read_voc(voc, "train"), TrainTransform(cfg)
+    samples = AugmentedSet(read_voc(voc, "train"), cfg)
     torch.manual_seed(0)
     seen = 0
     for _ in range(20):
-        image, target = transform(data.image(0), data.target(0))  # one blue rectangle
+        image, target = samples[0]  # one blue rectangle
         assert image.shape == (3, 64, 64)
         assert image.dtype == torch.float32
         if len(target["boxes"]) == 0:
@@ -119,7 +117,7 @@ def test_augmented_boxes_follow_their_objects(voc: Path, arch_file: Path) -> Non
 
 def test_batches_can_start_anywhere(voc: Path, arch_file: Path) -> None:
     cfg = config(arch_file)
-    samples = AugmentedSet(read_voc(voc, "train"), TrainTransform(cfg))
+    samples = AugmentedSet(read_voc(voc, "train"), cfg)
     batches = SampleBatches(samples, collate, 2, seed=3, num_workers=0)
     assert len(batches) == 3
     whole = list(islice(batches.iterate(), 5))

@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import resize_mask
 
 from fpnas.config import CfgNode
 from fpnas.data.preprocessing import square_input
-from fpnas.data.sample_batches import SampleBatches
+from fpnas.data.streaming import SampleBatches
 from fpnas.errors import CheckpointError, ConfigError, DataError, UserError
 from fpnas.export import onnx
 from fpnas.modeling import SearchedNet
@@ -24,17 +24,16 @@ from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_segmentation.box_masks import draw_layers, flatten, read_boxes, write_split
 from fpnas_segmentation.config import check_config, config_from_args, get_segmentation_cfg
 from fpnas_segmentation.data import IGNORED, AugmentedSet, collate, read_split
-from fpnas_segmentation.draw import overlay
-from fpnas_segmentation.evaluate import confusion, evaluate, iou_scores, predict
+from fpnas_segmentation.evaluate import confusion, evaluate, iou_scores, overlay, predict
 from fpnas_segmentation.export import export_segmenter
 from fpnas_segmentation.model import Segmenter
 from fpnas_segmentation.run import (
+    SegmentationTrainer,
     TrainedSegmenter,
     _initial_model,
     load_segmenter,
     run_training,
 )
-from fpnas_segmentation.trainer import SegmentationTrainer
 
 PROJECT = Path(__file__).parents[2] / "projects" / "segmentation"
 CONFIGS = sorted((PROJECT / "configs").glob("*.yaml"))

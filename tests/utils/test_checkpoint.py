@@ -230,16 +230,3 @@ def test_prune_keeps_the_last_and_those_before_it(tmp_path):
     checkpointer.prune(2)
     left = sorted(file.name for file in tmp_path.glob("*.pth"))
     assert left == ["model_0000020.pth", "model_0000030.pth", "model_best.pth"]
-
-
-def test_setting_aside_never_overwrites_and_leaves_other_files(tmp_path):
-    checkpointer = Checkpointer(network(), tmp_path)
-    (tmp_path / "teacher.pth").write_text("the user's own")
-    for _ in range(2):
-        checkpointer.save("model_0000001")
-        checkpointer.set_aside_earlier_run()
-    checkpointer.set_aside_earlier_run()
-    assert sorted(os.listdir(tmp_path)) == ["earlier-1", "earlier-2", "teacher.pth"]
-    for folder in ("earlier-1", "earlier-2"):
-        kept = sorted(os.listdir(tmp_path / folder))
-        assert kept == ["last_checkpoint", "model_0000001.pth"]

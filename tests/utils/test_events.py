@@ -23,7 +23,6 @@ from fpnas.utils.events import (
     MetricPrinter,
     ProgressBar,
     TensorBoardWriter,
-    get_event_storage,
 )
 
 
@@ -42,19 +41,10 @@ def write_steps(path, steps: range, period: int = 1) -> None:
     writer.close()
 
 
-def test_innermost_storage_is_the_current_one():
-    with EventStorage() as outer:
-        with EventStorage() as inner:
-            assert get_event_storage() is inner
-        assert get_event_storage() is outer
-    with pytest.raises(RuntimeError, match="only works inside"):
-        get_event_storage()
-
-
 def test_scalars_keep_value_type_and_iteration():
     storage = EventStorage(4)
     storage.put_scalars(loss=torch.tensor(1.5), num_samples=torch.tensor(14), **{"val/top1": 90})
-    storage.step()
+    storage.iter += 1
     storage.put_scalar("loss", 0.5)
     assert storage.latest() == {"loss": (0.5, 5), "num_samples": (14, 4), "val/top1": (90, 4)}
     assert type(storage.latest()["num_samples"][0]) is int

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from fpnas.config import CfgNode
-from fpnas.data.sample_batches import SampleBatches, Samples
+from fpnas.data.streaming import SampleBatches
 from fpnas.engine import has_checkpoint
 from fpnas.modeling import load_pretrained
 from fpnas.solver import build_ema, build_optimizer
@@ -38,11 +40,42 @@ def initial_model(
         return build_model(backbone), notes
 
 
+def augmentation(
+    cfg: CfgNode, keys: CfgNode, fill: Mapping[Any, Any], *last: v2.Transform
+) -> v2.Compose:
+    """What the keys of :func:`fpnas_tasks.config.task_cfg` ask for, by torchvision's transforms v2.
+
+    Flips, changes colours, zooms and resizes; draws from torch's global generator. Images are made
+    squares of S whatever their shape, as SSD has it: that spends all of the pixels on the image.
+
+    Args:
+        cfg: DATA is read.
+        keys: the section of the task.
+        fill: what lies around a shrunken image in what is no image, by type of tv_tensors; in
+            images that is the mean colour, which is 0 for the network.
+        last: before images, uint8, become float32 in [0, 1].
+    """
+    side = cfg.DATA.INPUT_SIZE
+    fill = {tv_tensors.Image: [round(255 * mean) for mean in cfg.DATA.MEAN], **fill}
+    return v2.Compose(
+        [
+            v2.Resize((side, side), antialias=True),
+            v2.RandomHorizontalFlip(cfg.DATA.AUGMENT.HFLIP),
+            v2.RandomVerticalFlip(keys.VFLIP),
+            v2.RandomPhotometricDistort(p=keys.PHOTOMETRIC),
+            v2.ScaleJitter((side, side), scale_range=keys.ZOOM, antialias=True),
+            v2.RandomCrop((side, side), pad_if_needed=True, fill=fill),
+            *last,
+            v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
+        ]
+    )
+
+
 def build_parts(
     cfg: CfgNode,
     model: nn.Module,
     trainer: type[ModelTrainer],
-    samples: Samples,
+    samples: Sequence[Any],
     collate: Callable[[list[Any]], Any],
     test: Callable[[nn.Module], Mapping[str, float]],
 ) -> Parts:

@@ -17,10 +17,6 @@ def get_detection_cfg() -> CfgNode:
 
     See :func:`fpnas_tasks.config.task_cfg` for the keys of fpnas.
     """
-    return task_cfg("DETECTION", _detection_keys(), input_size=320)
-
-
-def _detection_keys() -> CfgNode:
     keys = CfgNode()
     # "retinanet", "fasterrcnn" or "ssdlite".
     keys.ARCH = "retinanet"
@@ -47,7 +43,7 @@ def _detection_keys() -> CfgNode:
     # Names of the splits: a file of ImageSets/Main (voc) or a folder of images (coco: "train2017").
     keys.TRAIN_SPLIT = "train"
     keys.VAL_SPLIT = "val"
-    return keys
+    return task_cfg("DETECTION", keys, input_size=320)
 
 
 def check_config(cfg: CfgNode) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
+from fpnas.config import CfgNode
 from fpnas.data import Fingerprint, SplitPrint
 from fpnas.data.decode import decode_image, file_size
-from fpnas.data.fingerprint import names_below
+from fpnas.data.fingerprint import files_print
+from fpnas_tasks.training import augmentation
 
 # As torchvision's detectors want it: boxes float32 [n, 4] (x1, y1, x2, y2), px, and labels int64
 # [n] from 1; 0 is the background.
 Target = dict[str, Tensor]
-Transform = Callable[[Tensor, Target], tuple[Tensor, Target]]
+
+# A box that is cut off by the edge of a zoomed image must keep this much of each side, px.
+_MIN_SIDE = 4.0
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,36 @@ class DetectionSet:
         return {"boxes": record.boxes[counts], "labels": record.labels[counts]}
 
 
-@dataclass(frozen=True)
 class AugmentedSet:
-    """The samples of a training: images float32 [3, S, S] with what is trained on."""
+    """The samples of a training; draws from torch's global generator."""
 
-    data: DetectionSet
-    transform: Transform
+    def __init__(self, data: DetectionSet, cfg: CfgNode) -> None:
+        self._data = data
+        self._transform = augmentation(
+            cfg,
+            cfg.DETECTION,
+            {tv_tensors.BoundingBoxes: 0},
+            v2.ClampBoundingBoxes(),
+            v2.SanitizeBoundingBoxes(
+                min_size=_MIN_SIDE, labels_getter=lambda sample: sample[1]["labels"]
+            ),
+        )
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self._data)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        return self.transform(self.data.image(index), self.data.target(index))
+        """Image float32 [3, S, S] in [0, 1], with the boxes that are still there."""
+        image, target = self._data.image(index), self._data.target(index)
+        boxes = tv_tensors.BoundingBoxes(
+            target["boxes"], format="XYXY", canvas_size=tuple(image.shape[-2:])
+        )
+        sample = (tv_tensors.Image(image), {"boxes": boxes, "labels": target["labels"]})
+        image, changed = self._transform(*sample)
+        return image.as_subclass(Tensor), {
+            "boxes": changed["boxes"].as_subclass(Tensor),
+            "labels": changed["labels"],
+        }
 
 
 def collate(samples: list[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target]]:
@@ -99,9 +122,8 @@ def fingerprint(root: str, **splits: DetectionSet) -> Fingerprint:
 
 
 def _split_print(root: str, data: DetectionSet) -> SplitPrint:
-    names = names_below(root, (record.file for record in data.records))
     traits = (f"{_annotation_hash(record)} {file_size(record.file)}" for record in data.records)
-    return SplitPrint.of(len(data), zip(names, traits, strict=True))
+    return files_print(root, [record.file for record in data.records], traits)
 
 
 def _annotation_hash(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Detections on stored images, and a detector made from nothing but its checkpoint."""
+"""A detector made from nothing but its checkpoint; detections on stored images, and drawn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torchvision.utils import draw_bounding_boxes
 
 from fpnas.config import CfgNode
 from fpnas.data.preprocessing import square_input
@@ -18,6 +19,9 @@ from fpnas_tasks.training import stored_cfg, trained
 
 # boxes float32 [n, 4] (x1, y1, x2, y2) px, labels int64 [n] from 1, scores float32 [n] descending.
 Detections = dict[str, Tensor]
+
+# Distinct for the colour-blind [Okabe and Ito 2008]; classes beyond take them again.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,22 @@ def detect(model: nn.Module, images: list[Tensor], side: int) -> list[Detections
         here = {name: value.cpu() for name, value in detections.items()}
         results.append({**here, "boxes": here["boxes"] * scale})
     return results
+
+
+def draw_detections(
+    image: Tensor, found: Detections, classes: tuple[str, ...], threshold: float = 0.5
+) -> Tensor:
+    """``image``, uint8 [3, H, W], with a box, class and score (percent) for each detection.
+
+    Detections below ``threshold`` are left out. Returns a new image.
+    """
+    shown = found["scores"] >= threshold
+    labels = found["labels"][shown].tolist()
+    scores = found["scores"][shown].tolist()
+    return draw_bounding_boxes(
+        image,
+        found["boxes"][shown],
+        [f"{classes[label - 1]} {score:.0%}" for label, score in zip(labels, scores, strict=True)],
+        [_COLOURS[(label - 1) % len(_COLOURS)] for label in labels],
+        width=max(1, min(image.shape[-2:]) // 200),
+    )

@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fpnas.config import CfgNode
 from fpnas.engine import check_setup
 from fpnas.errors import CheckpointError
+from fpnas.training import ModelTrainer
 from fpnas.training.fit import Task, fit
 from fpnas_detection.backbones import build_backbone
-from fpnas_detection.coco import read_coco
-from fpnas_detection.data import AugmentedSet, DetectionSet, collate, fingerprint
+from fpnas_detection.data import AugmentedSet, Target, collate, fingerprint
 from fpnas_detection.evaluate import evaluate
 from fpnas_detection.models import build_detector
-from fpnas_detection.trainer import DetectionTrainer
-from fpnas_detection.transforms import TrainTransform
-from fpnas_detection.voc import read_voc
+from fpnas_detection.readers import read_data
 from fpnas_tasks.training import build_parts, initial_model
 
 
@@ -43,13 +42,22 @@ class Classes:
             )
 
 
-def read_data(cfg: CfgNode, split: str, classes: tuple[str, ...]) -> DetectionSet:
-    """The images of ``split`` in DATA.ROOT, in the layout of DETECTION.DATASET.
+class DetectionTrainer(ModelTrainer):
+    """Trains a detector of torchvision, which in training mode returns its losses.
 
-    ``classes``: their names; (): all that the annotations name.
+    A step puts "loss", each of its terms as "loss_NAME", "grad_norm" and "data_time"; see
+    :class:`fpnas.training.ModelTrainer`.
     """
-    read = {"voc": read_voc, "coco": read_coco}[cfg.DETECTION.DATASET]
-    return read(cfg.DATA.ROOT, split, classes)
+
+    def batch_loss(self, batch: tuple[Tensor, list[Target]]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, targets = batch
+        there = [
+            {name: value.to(self.device) for name, value in target.items()} for target in targets
+        ]
+        losses = self.model(list(images.to(self.device)), there)
+        loss = torch.stack(list(losses.values())).sum()
+        terms = {f"loss_{name.removeprefix('loss_')}": v.detach() for name, v in losses.items()}
+        return loss, {"loss": loss.detach(), **terms}
 
 
 def run_training(
@@ -58,13 +66,8 @@ def run_training(
     """Train the detector of ``cfg`` and return the figures of its last evaluation.
 
     Writes into OUTPUT_DIR config.yaml, log.txt, metrics.json, checkpoints and result.yaml (what is
-    returned). A resumed run ends with the same bits as one that was never stopped.
-
-    Args:
-        cfg: the config, see :func:`fpnas_detection.config.get_detection_cfg`.
-        resume: go on from the last checkpoint in OUTPUT_DIR. ResumeError if it is of another
-            config or of other images.
-        allow_changes: go on all the same; the log lists what differs.
+    returned). A resumed run ends with the same bits as one that was never stopped; ResumeError if
+    it is of another config or of other images, unless ``allow_changes``, which the log then lists.
 
     Returns "map", "map50" and so on (see :func:`fpnas_detection.evaluate.coco_scores`) after the
     last step, "best_map50" and "best_iteration" of model_best.pth.
@@ -76,12 +79,11 @@ def run_training(
     train_set = read_data(cfg, keys.TRAIN_SPLIT, keys.CLASSES)
     val_set = read_data(cfg, keys.VAL_SPLIT, train_set.classes)
     model, notes = _initial_model(cfg, len(train_set.classes), resume)
-    samples = AugmentedSet(train_set, TrainTransform(cfg))
     parts = build_parts(
         cfg,
         model,
         DetectionTrainer,
-        samples,
+        AugmentedSet(train_set, cfg),
         collate,
         test=lambda network: evaluate(network, val_set, cfg.DATA.INPUT_SIZE),
     )

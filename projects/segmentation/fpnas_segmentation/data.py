@@ -1,4 +1,4 @@
-"""Images with masks, and their augmentation by torchvision's transforms v2."""
+"""Images with masks: the files of a split, and the samples of a training."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from fpnas.config import CfgNode
 from fpnas.data import Fingerprint, SplitPrint
 from fpnas.data.decode import IMAGE_SUFFIXES, decode_image, file_size
-from fpnas.data.fingerprint import names_below
+from fpnas.data.fingerprint import files_print
 from fpnas.errors import DataError
+from fpnas_tasks.training import augmentation
 
 IGNORED = 255  # in a mask: neither trained on nor counted
 
@@ -95,7 +95,7 @@ def _split_print(root: str, data: SegmentationSet) -> SplitPrint:
         f"{_file_hash(mask)} {file_size(image)}"
         for image, mask in zip(data.images, data.masks, strict=True)
     )
-    return SplitPrint.of(len(data), zip(names_below(root, data.images), traits, strict=True))
+    return files_print(root, data.images, traits)
 
 
 def _file_hash(file: Path) -> str:
@@ -109,24 +109,8 @@ class AugmentedSet:
     """The samples of a training; draws from torch's global generator."""
 
     def __init__(self, data: SegmentationSet, cfg: CfgNode) -> None:
-        keys, side = cfg.SEGMENTATION, cfg.DATA.INPUT_SIZE
-        # Around a shrunken image: the mean colour, which is 0 for the network, and no class.
-        fill = {
-            tv_tensors.Image: [round(255 * mean) for mean in cfg.DATA.MEAN],
-            tv_tensors.Mask: IGNORED,
-        }
         self._data = data
-        self._transform = v2.Compose(
-            [
-                v2.Resize((side, side), antialias=True),
-                v2.RandomHorizontalFlip(cfg.DATA.AUGMENT.HFLIP),
-                v2.RandomVerticalFlip(keys.VFLIP),
-                v2.RandomPhotometricDistort(p=keys.PHOTOMETRIC),
-                v2.ScaleJitter((side, side), scale_range=keys.ZOOM, antialias=True),
-                v2.RandomCrop((side, side), pad_if_needed=True, fill=fill),
-                v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
-            ]
-        )
+        self._transform = augmentation(cfg, cfg.SEGMENTATION, {tv_tensors.Mask: IGNORED})
 
     def __len__(self) -> int:
         return len(self._data)

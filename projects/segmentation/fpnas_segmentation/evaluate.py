@@ -1,14 +1,18 @@
-"""Predictions in the pixels of the stored image, and their intersection over union."""
+"""Predictions in the pixels of the stored image: their intersection over union, and drawn."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.utils import draw_segmentation_masks
 
 from fpnas.data.preprocessing import square_input
 from fpnas.training.accuracy import evaluating
 from fpnas_segmentation.data import IGNORED, SegmentationSet
+
+# Distinct for the colour-blind [Okabe and Ito 2008]; classes beyond take them again.
+_COLOURS = ("#D55E00", "#0072B2", "#F0E442", "#CC79A7", "#009E73", "#56B4E9")
 
 
 def predict(model: nn.Module, image: Tensor, side: int) -> Tensor:
@@ -58,3 +62,13 @@ def iou_scores(matrix: Tensor, classes: tuple[str, ...]) -> dict[str, float]:
         "pixel_accuracy": float(right.sum() / matrix.sum().clamp(min=1)),
         **{f"iou_{name}": value for name, value in iou.items()},
     }
+
+
+def overlay(image: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+    """``image``, uint8 [3, H, W], tinted where ``mask``, int64 [H, W], is 1 or more. New image.
+
+    Class 0 and ignored pixels stay as they are.
+    """
+    masks = torch.stack([mask == number for number in range(1, num_classes)])
+    colours = [_COLOURS[number % len(_COLOURS)] for number in range(num_classes - 1)]
+    return draw_segmentation_masks(image, masks, alpha=0.6, colors=colours)

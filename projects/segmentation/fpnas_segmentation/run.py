@@ -5,19 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fpnas.config import CfgNode
 from fpnas.engine import check_setup
 from fpnas.errors import CheckpointError
+from fpnas.training import ModelTrainer
 from fpnas.training.fit import Task, fit
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas_segmentation.config import check_config, get_segmentation_cfg
-from fpnas_segmentation.data import AugmentedSet, collate, fingerprint, read_split
+from fpnas_segmentation.data import IGNORED, AugmentedSet, collate, fingerprint, read_split
 from fpnas_segmentation.evaluate import evaluate
 from fpnas_segmentation.model import Segmenter, build_backbone
-from fpnas_segmentation.trainer import SegmentationTrainer
 from fpnas_tasks.training import build_parts, initial_model, stored_cfg, trained
+
+
+class SegmentationTrainer(ModelTrainer):
+    """Trains by the cross entropy of a pixel, mean over those of the batch that count."""
+
+    def batch_loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, masks = (part.to(self.device) for part in batch)
+        logits = self.model(images)
+        total = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="sum")
+        loss = total / (masks != IGNORED).sum().clamp(min=1)
+        return loss, {"loss": loss.detach()}
 
 
 def run_training(
