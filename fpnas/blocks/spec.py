@@ -191,20 +191,13 @@ def _written_fields(spec: BlockSpec) -> dict[str, Any]:
     written = {}
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
-        if field.name not in spec.rare_fields or value != field.default:
-            is_record = dataclasses.is_dataclass(value)
-            written[field.name] = _changed_fields(value) if is_record else value
+        if field.name in spec.rare_fields and value == field.default:
+            continue
+        if dataclasses.is_dataclass(value):  # a record: what differs from its defaults
+            own = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)}
+            value = {name: found for name, (found, default) in own.items() if found != default}
+        written[field.name] = value
     return written
-
-
-def _changed_fields(record: Any) -> dict[str, Any]:
-    """Fields of a dataclass that differ from their defaults."""
-    fields = {f.name: f.default for f in dataclasses.fields(record)}
-    return {
-        name: getattr(record, name)
-        for name, default in fields.items()
-        if getattr(record, name) != default
-    }
 
 
 def block_name(spec: BlockSpec) -> str:
@@ -215,7 +208,7 @@ def block_name(spec: BlockSpec) -> str:
     raise ConfigError(f"{type(spec).__name__} is not in the BLOCK registry; register it first.")
 
 
-def check_whole(spec: BlockSpec, **minimum: int) -> None:
+def check_whole(spec: Any, **minimum: int) -> None:
     """Raise ConfigError unless each named field of ``spec`` is an int of at least that value."""
     for field, least in minimum.items():
         value = getattr(spec, field)
@@ -226,7 +219,7 @@ def check_whole(spec: BlockSpec, **minimum: int) -> None:
             )
 
 
-def check_ratio(spec: BlockSpec, field: str) -> None:
+def check_ratio(spec: Any, field: str) -> None:
     """Raise ConfigError unless that field of ``spec`` is a finite number above 0."""
     value = getattr(spec, field)
     if type(value) not in (int, float) or not 0 < value < math.inf:
@@ -235,7 +228,7 @@ def check_ratio(spec: BlockSpec, field: str) -> None:
         )
 
 
-def check_flag(spec: BlockSpec, field: str) -> None:
+def check_flag(spec: Any, field: str) -> None:
     """Raise ConfigError unless that field of ``spec`` is true or false."""
     value = getattr(spec, field)
     if type(value) is not bool:
