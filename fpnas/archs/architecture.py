@@ -21,21 +21,13 @@ if TYPE_CHECKING:
 
 
 class Layer(NamedTuple):
-    """One block in its place.
+    """One block in its place."""
 
-    Attributes:
-        name: path inside the network, such as ``"stage2.0"``.
-        spec: the block.
-        in_channels: channels that enter it.
-        in_size, out_size: rows (= columns) that enter and leave it, px.
-        cost: of the block there.
-    """
-
-    name: str
+    name: str  # path inside the network, such as "stage2.0"
     spec: BlockSpec
     in_channels: int
-    in_size: int
-    out_size: int
+    in_size: int  # rows (= columns) that enter it, px
+    out_size: int  # those that leave it
     cost: Cost
 
 

@@ -21,7 +21,7 @@ BLOCK_REGISTRY = Registry(
     contract="""Names of block types: subclasses of :class:`BlockSpec`, frozen dataclasses.
 
     A block type says how one block of an architecture is described. It has at least the fields
-    ``channels`` (output channels) and ``stride``, and defines
+    ``channels`` (output channels) and ``stride`` (input rows per output row), and defines
 
     - ``cost(in_channels, height, width) -> Cost``: multiply-adds and weights at that input size;
     - ``build(in_channels) -> nn.Module``: the block, ``[N, in_channels, H, W] -> [N, channels,
@@ -49,12 +49,7 @@ class Cost(NamedTuple):
 
 
 class BlockSpec(ABC):
-    """Base of all block types, which are frozen dataclasses. Contract: ``BLOCK_REGISTRY.__doc__``.
-
-    Attributes:
-        channels: output channels.
-        stride: input rows per output row.
-    """
+    """Base of all block types, frozen dataclasses. Contract: ``BLOCK_REGISTRY.__doc__``."""
 
     # A supernet holds the weights for the largest value of these fields; smaller values use the
     # first channels. Every other field selects weights by ``weight_group``.
@@ -106,17 +101,11 @@ class BlockSpec(ABC):
 
 
 class BlockShape(NamedTuple):
-    """A block and the input it gets: all that its cost depends on.
-
-    Attributes:
-        spec: the block.
-        in_channels: channels that enter it.
-        in_size: rows (= columns) that enter it, px.
-    """
+    """A block and the input it gets: all that its cost depends on."""
 
     spec: BlockSpec
     in_channels: int
-    in_size: int
+    in_size: int  # rows (= columns), px
 
     @property
     def cost(self) -> Cost:

@@ -37,21 +37,15 @@ class _Blocks(dict[int, BlockSpec]):
 class _Part:
     """A stretch of the table: the stem, the first block of a group, its other blocks, or the head.
 
-    Attributes:
-        start: of its cells in the table, which are ``[entering channels, combinations]``.
-        in_channels: channels that may enter it; None: those that leave it, one row for all.
-        in_size: rows (= columns) that enter it, px.
-        num_combinations: of its group's choices.
-        blocks: the block of each combination.
-        count: how often it stands there.
+    Its cells are ``[entering channels, combinations of its group's choices]``.
     """
 
-    start: int
-    in_channels: Sequence[int] | None
-    in_size: int
+    start: int  # of its cells in the table
+    in_channels: Sequence[int] | None  # that may enter; None: those that leave it, one row for all
+    in_size: int  # rows (= columns) that enter it, px
     num_combinations: int
-    blocks: Mapping[int, BlockSpec]
-    count: int = 1
+    blocks: Mapping[int, BlockSpec]  # by combination
+    count: int = 1  # how often it stands there
 
     @property
     def end(self) -> int:

@@ -24,21 +24,13 @@ EXPANSION = (0.75, 1.5, 2.25, 3.0, 3.75, 4.5)
 
 
 class PaperFigures(NamedTuple):
-    """Printed figures; None where the paper gives none.
-
-    Attributes:
-        num_architectures: size of the space.
-        input_size: px.
-        num_blocks: MBConv blocks.
-        median_flops: multiply-adds.
-        source: where it is printed.
-    """
+    """Printed figures; None where the paper gives none."""
 
     num_architectures: float
-    input_size: int | None
-    num_blocks: int | None
-    median_flops: float | None
-    source: str
+    input_size: int | None  # px
+    num_blocks: int | None  # MBConv blocks
+    median_flops: float | None  # multiply-adds
+    source: str  # where they are printed
 
 
 PAPER_FIGURES: dict[str, PaperFigures] = {
