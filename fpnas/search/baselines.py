@@ -20,31 +20,18 @@ _MAX_EMPTY_ROUNDS = 1000
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """The best-rated architecture, and all that were evaluated, in order; all are within budget.
+    """The best-rated architecture, and all that were evaluated, in order; all are within budget."""
 
-    Attributes:
-        choices: the architecture found, int64 [V].
-        cost: its cost, at most the target.
-        target: the budget; inf without one.
-        evaluated: int64 [N, V].
-        log_likelihoods: float64 [N], as evaluated.
-    """
-
-    choices: Tensor
-    cost: float
-    target: float
-    evaluated: Tensor
-    log_likelihoods: Tensor
+    choices: Tensor  # the architecture found, int64 [V]
+    cost: float  # its cost, at most the target
+    target: float  # inf without one
+    evaluated: Tensor  # int64 [N, V]
+    log_likelihoods: Tensor  # float64 [N], as evaluated
 
     @property
     def num_samples(self) -> int:
         """Architectures evaluated in the whole search."""
         return len(self.evaluated)
-
-    def top(self, m: int) -> tuple[Tensor, Tensor]:
-        """The ``m`` best-rated evaluations, int64 [m, V], and their log-likelihoods [m]."""
-        values, order = self.log_likelihoods.sort(descending=True, stable=True)
-        return self.evaluated[order[:m]], values[:m]
 
 
 def random_search(

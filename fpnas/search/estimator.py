@@ -10,7 +10,6 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +18,6 @@ from torch import Tensor
 from fpnas.config import CfgNode
 from fpnas.errors import UserError, check_known
 from fpnas.search.distribution import ArchitectureDistribution
-from fpnas.search.most_probable import BudgetSolution
 from fpnas.spaces.space import SearchSpace
 
 # lambda * H is often meant to be an integer, as at the uniform distribution, and comes out a few
@@ -79,12 +77,10 @@ class FixedSampling:
 
 
 # SEARCH.SAMPLING -> the rule, from the options under cfg.SEARCH
-SAMPLING: Mapping[str, Callable[[CfgNode], Sampling]] = MappingProxyType(
-    {
-        "adaptive": lambda search: AdaptiveSampling(search.LAMBDA),
-        "fixed": lambda search: FixedSampling(search.NUM_SAMPLES),
-    }
-)
+SAMPLING: dict[str, Callable[[CfgNode], Sampling]] = {
+    "adaptive": lambda search: AdaptiveSampling(search.LAMBDA),
+    "fixed": lambda search: FixedSampling(search.NUM_SAMPLES),
+}
 
 
 def default_sampling(space: SearchSpace) -> AdaptiveSampling:
@@ -159,25 +155,9 @@ def check_log_likelihoods(log_likelihoods: Tensor, choices: Tensor) -> Tensor:
 
 
 # The estimators: what happens to the samples of a step before and after they are evaluated. -------
-class Searched(Protocol):
-    """What an estimator sees of a search, an :class:`~fpnas.search.ArchitectureSearcher`."""
-
-    space: SearchSpace
-    distribution: ArchitectureDistribution
-    generator: torch.Generator
-    beta: float
-
-    def costs(self, choices: Tensor) -> Tensor:
-        """The cost of each architecture, float64 [K]; 0 without a cost function."""
-
-    def outside_budget(self, costs: Tensor) -> Tensor:
-        """Which of ``costs`` [K] exceed the target or miss the floor, bool [K]."""
-
-    def within_budget(self) -> BudgetSolution:
-        """The most probable architecture within budget."""
-
-    def follow(self, loss: Tensor) -> None:
-        """One step of Adam that lowers ``loss`` by moving alpha."""
+# An ArchitectureSearcher, which itself asks its estimator. Of use here: its ``distribution`` and
+# ``generator``, ``beta``, ``costs``, ``outside_budget``, ``within_budget`` and ``follow``.
+Searched = Any
 
 
 @dataclass
@@ -243,14 +223,12 @@ class Estimator:
         """Go on where ``state`` was taken."""
 
 
-ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
-    {
-        # Equation 7 to the letter.
-        "paper": Estimator("paper"),
-        # With one sample its likelihood share is 1 whatever its likelihood, hence at least 2.
-        "budgeted": Estimator("budgeted", min_samples=2, max_redraws=20, baseline=True),
-    }
-)
+ESTIMATORS: dict[str, Estimator] = {
+    # Equation 7 to the letter.
+    "paper": Estimator("paper"),
+    # With one sample its likelihood share is 1 whatever its likelihood, hence at least 2.
+    "budgeted": Estimator("budgeted", min_samples=2, max_redraws=20, baseline=True),
+}
 
 
 def get_estimator(estimator: str | Estimator) -> Estimator:
