@@ -35,21 +35,16 @@ class Sampling(Protocol):
 
 @dataclass(frozen=True)
 class AdaptiveSampling:
-    """K = max(minimum, floor(lambda * H)), equation 4, with the entropy H in nats.
+    """K = max(1, floor(lambda * H)), equation 4, with the entropy H in nats.
 
-    Raises UserError unless ``lambda_ > 0`` and ``minimum >= 1``.
+    Raises UserError unless ``lambda_ > 0``.
     """
 
     lambda_: float
-    minimum: int = 1
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lambda_) and self.lambda_ > 0):
             raise UserError(f"AdaptiveSampling needs a positive lambda_, found {self.lambda_}.")
-        if self.minimum < 1:
-            raise UserError(
-                f"AdaptiveSampling needs a minimum of at least 1, found {self.minimum}."
-            )
 
     @classmethod
     def starting_at(cls, samples: int, num_architectures: int) -> AdaptiveSampling:
@@ -57,8 +52,7 @@ class AdaptiveSampling:
         return cls(samples / math.log(max(num_architectures, 2)))
 
     def num_samples(self, entropy: float | Tensor) -> int:
-        """max(minimum, floor(lambda * entropy))."""
-        return max(self.minimum, math.floor(self.lambda_ * float(entropy) + _ROUNDING))
+        return max(1, math.floor(self.lambda_ * float(entropy) + _ROUNDING))
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,6 @@ class FixedSampling:
             raise UserError(f"FixedSampling draws at least 1 architecture, found {self.samples}.")
 
     def num_samples(self, entropy: float | Tensor) -> int:
-        """The fixed number, whatever the entropy."""
         return self.samples
 
 
