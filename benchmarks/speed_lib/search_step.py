@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import ArchitectureSearcher, FixedSampling
-from fpnas.search.trainer import SearchTrainer
+from fpnas.search.methods import SearchTrainer
 from fpnas.spaces import BlockGroup, NetworkSpace, get_space
 from fpnas.utils.machine import torch_threads
 from speed_lib.rounds import CPU_ONE_THREAD, quartiles

@@ -1,36 +1,33 @@
-"""Architecture: one network, described by numbers alone."""
+"""Architecture: one network, described by numbers alone; and architectures by name."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from fpnas.blocks import BlockSpec, Cost, block_name, output_size, spec_from_dict, spec_to_dict
-from fpnas.errors import ConfigError
+from fpnas.errors import ConfigError, UnknownNameError
 from fpnas.layers import BN_EPS
 from fpnas.utils.records import load_yaml, parse
+from fpnas.utils.registry import Registry
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 
 class Layer(NamedTuple):
-    """One block in its place.
+    """One block in its place."""
 
-    Attributes:
-        name: path inside the network, such as ``"stage2.0"``.
-        spec: the block.
-        in_channels: channels that enter it.
-        in_size, out_size: rows (= columns) that enter and leave it, px.
-        cost: of the block there.
-    """
-
-    name: str
+    name: str  # path inside the network, such as "stage2.0"
     spec: BlockSpec
     in_channels: int
-    in_size: int
-    out_size: int
+    in_size: int  # rows (= columns) that enter it, px
+    out_size: int  # those that leave it
     cost: Cost
 
 
@@ -203,3 +200,42 @@ class _Dumper(yaml.SafeDumper):
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         return super().increase_indent(flow, False)
+
+
+ARCH_REGISTRY = Registry(
+    "ARCH",
+    contract="""Names of architectures: callables without arguments that return an Architecture.
+
+    Register your own::
+
+        @ARCH_REGISTRY.register()
+        def my_net() -> Architecture:
+            return Architecture.load("my_net.yaml")
+
+    The files of ``fpnas/archs/named/`` are registered under their file names.
+    """,
+)
+
+
+def get_arch(name: str | Path) -> Architecture:
+    """The architecture of that name in ARCH_REGISTRY, or the one in that YAML file.
+
+    Raises UnknownNameError on an unknown name and ConfigError on a file that is no architecture.
+    """
+    text = str(name)
+    if text not in ARCH_REGISTRY and text.endswith((".yaml", ".yml")):
+        return Architecture.load(text)
+    try:
+        build = ARCH_REGISTRY.get(text)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error} A YAML file's name ends in .yaml.") from None
+    return build()
+
+
+def _reader(file: Traversable) -> Callable[[], Architecture]:
+    return lambda: Architecture.from_yaml(file.read_text(encoding="utf-8"))
+
+
+for _file in sorted(resources.files("fpnas.archs").joinpath("named").iterdir(), key=str):
+    if _file.name.endswith(".yaml"):
+        ARCH_REGISTRY.register(_reader(_file), name=_file.name.removesuffix(".yaml"))

@@ -1,9 +1,7 @@
 """Block types: how one block of an architecture is described, built and costed."""
 
-from fpnas.blocks.attention import PAPER_ATTENTION, Attention
-from fpnas.blocks.conv import ConvSpec, SkipSpec
-from fpnas.blocks.head import HeadSpec, PooledHeadSpec
-from fpnas.blocks.mbconv import SHORTCUTS, MBConv, MBConvSpec
+from fpnas.blocks.conv import ConvSpec, HeadSpec, PooledHeadSpec, SkipSpec
+from fpnas.blocks.mbconv import PAPER_ATTENTION, SHORTCUTS, Attention, MBConv, MBConvSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
     BlockShape,

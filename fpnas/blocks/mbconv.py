@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from fpnas.blocks.attention import PAPER_ATTENTION, Attention
 from fpnas.blocks.conv import SkipSpec
 from fpnas.blocks.spec import (
     BLOCK_REGISTRY,
@@ -21,10 +20,61 @@ from fpnas.blocks.spec import (
     round_channels,
 )
 from fpnas.errors import ConfigError, check_known
-from fpnas.layers import ConvBNAct, PaddedShortcut, check_activation, check_padding
+from fpnas.layers import (
+    ConvBNAct,
+    PaddedShortcut,
+    SplitAttention,
+    check_activation,
+    check_gate,
+    check_padding,
+)
 
 SPLITS = (0, 1, 2, 4)
 SHORTCUTS = ("equal", "always")
+SOURCES = ("expanded", "input")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Conventions of Squeeze-Excite and Split-Attention, in which the published families differ.
+
+    The defaults are those of the paper's search spaces.
+
+    Attributes:
+        of: the channels whose number gives the hidden layer's width: "expanded" or "input".
+        ratio: width over that number, cut to a whole number ...
+        divisor: ... and then rounded to a multiple of this.
+        act: activation of the hidden layer; "block" is that of the block.
+        gate: function that ends the gate of a single split; several splits have a softmax.
+    """
+
+    of: str = "expanded"
+    ratio: float = 0.25
+    divisor: int = 8
+    act: str = "relu"
+    gate: str = "sigmoid"
+
+    def __post_init__(self) -> None:
+        if self.act != "block":
+            check_activation(self.act)
+        check_gate(self.gate)
+        check_known(self.of, SOURCES, f"Attention.of is {self.of!r}", ConfigError)
+        check_ratio(self, "ratio")
+        check_whole(self, divisor=1)
+
+    def hidden_channels(self, in_channels: int, inner: int) -> int:
+        """Width of the hidden layer."""
+        base = inner if self.of == "expanded" else in_channels
+        return round_channels(int(base * self.ratio), self.divisor)
+
+    def build(self, in_channels: int, inner: int, splits: int, block_act: str) -> SplitAttention:
+        """The module for ``splits`` splits of ``inner`` channels each."""
+        hidden = self.hidden_channels(in_channels, inner)
+        act = block_act if self.act == "block" else self.act
+        return SplitAttention(inner, hidden, splits, act=act, gate=self.gate)
+
+
+PAPER_ATTENTION = Attention()
 
 
 @BLOCK_REGISTRY.register(name="MBConv")

@@ -21,7 +21,7 @@ BLOCK_REGISTRY = Registry(
     contract="""Names of block types: subclasses of :class:`BlockSpec`, frozen dataclasses.
 
     A block type says how one block of an architecture is described. It has at least the fields
-    ``channels`` (output channels) and ``stride``, and defines
+    ``channels`` (output channels) and ``stride`` (input rows per output row), and defines
 
     - ``cost(in_channels, height, width) -> Cost``: multiply-adds and weights at that input size;
     - ``build(in_channels) -> nn.Module``: the block, ``[N, in_channels, H, W] -> [N, channels,
@@ -49,12 +49,7 @@ class Cost(NamedTuple):
 
 
 class BlockSpec(ABC):
-    """Base of all block types, which are frozen dataclasses. Contract: ``BLOCK_REGISTRY.__doc__``.
-
-    Attributes:
-        channels: output channels.
-        stride: input rows per output row.
-    """
+    """Base of all block types, frozen dataclasses. Contract: ``BLOCK_REGISTRY.__doc__``."""
 
     # A supernet holds the weights for the largest value of these fields; smaller values use the
     # first channels. Every other field selects weights by ``weight_group``.
@@ -106,17 +101,11 @@ class BlockSpec(ABC):
 
 
 class BlockShape(NamedTuple):
-    """A block and the input it gets: all that its cost depends on.
-
-    Attributes:
-        spec: the block.
-        in_channels: channels that enter it.
-        in_size: rows (= columns) that enter it, px.
-    """
+    """A block and the input it gets: all that its cost depends on."""
 
     spec: BlockSpec
     in_channels: int
-    in_size: int
+    in_size: int  # rows (= columns), px
 
     @property
     def cost(self) -> Cost:
@@ -191,20 +180,13 @@ def _written_fields(spec: BlockSpec) -> dict[str, Any]:
     written = {}
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
-        if field.name not in spec.rare_fields or value != field.default:
-            is_record = dataclasses.is_dataclass(value)
-            written[field.name] = _changed_fields(value) if is_record else value
+        if field.name in spec.rare_fields and value == field.default:
+            continue
+        if dataclasses.is_dataclass(value):  # a record: what differs from its defaults
+            own = {f.name: (getattr(value, f.name), f.default) for f in dataclasses.fields(value)}
+            value = {name: found for name, (found, default) in own.items() if found != default}
+        written[field.name] = value
     return written
-
-
-def _changed_fields(record: Any) -> dict[str, Any]:
-    """Fields of a dataclass that differ from their defaults."""
-    fields = {f.name: f.default for f in dataclasses.fields(record)}
-    return {
-        name: getattr(record, name)
-        for name, default in fields.items()
-        if getattr(record, name) != default
-    }
 
 
 def block_name(spec: BlockSpec) -> str:
@@ -215,7 +197,7 @@ def block_name(spec: BlockSpec) -> str:
     raise ConfigError(f"{type(spec).__name__} is not in the BLOCK registry; register it first.")
 
 
-def check_whole(spec: BlockSpec, **minimum: int) -> None:
+def check_whole(spec: Any, **minimum: int) -> None:
     """Raise ConfigError unless each named field of ``spec`` is an int of at least that value."""
     for field, least in minimum.items():
         value = getattr(spec, field)
@@ -226,7 +208,7 @@ def check_whole(spec: BlockSpec, **minimum: int) -> None:
             )
 
 
-def check_ratio(spec: BlockSpec, field: str) -> None:
+def check_ratio(spec: Any, field: str) -> None:
     """Raise ConfigError unless that field of ``spec`` is a finite number above 0."""
     value = getattr(spec, field)
     if type(value) not in (int, float) or not 0 < value < math.inf:
@@ -235,7 +217,7 @@ def check_ratio(spec: BlockSpec, field: str) -> None:
         )
 
 
-def check_flag(spec: BlockSpec, field: str) -> None:
+def check_flag(spec: Any, field: str) -> None:
     """Raise ConfigError unless that field of ``spec`` is true or false."""
     value = getattr(spec, field)
     if type(value) is not bool:

@@ -7,6 +7,7 @@ from fpnas.layers.conv import (
     PADDINGS,
     ConvBNAct,
     SamePad,
+    SplitAttention,
     build_activation,
     build_gate,
     check_activation,
@@ -14,7 +15,6 @@ from fpnas.layers.conv import (
     check_padding,
 )
 from fpnas.layers.shortcut import PaddedShortcut
-from fpnas.layers.split_attention import SplitAttention
 
 __all__ = [
     "ACTIVATIONS",

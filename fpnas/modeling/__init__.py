@@ -1,9 +1,8 @@
 """Networks: a searched architecture on its own, its stages, and the supernet of a space."""
 
 from fpnas.modeling.backbone import FeatureInfo, SearchedBackbone, ShapeSpec, dilate, last_stages
-from fpnas.modeling.build import build_model, fresh_classifier
+from fpnas.modeling.build import build_model, fresh_classifier, load_pretrained
 from fpnas.modeling.norm import convert_norm, freeze, recalibrate_bn
-from fpnas.modeling.pretrained import load_pretrained
 from fpnas.modeling.searched_net import SearchedNet
 from fpnas.modeling.supernet import SHARING, SuperNet
 from fpnas.modeling.weight_store import TouchedWeight, WeightStore

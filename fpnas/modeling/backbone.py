@@ -18,11 +18,8 @@ from fpnas.modeling.searched_net import SearchedNet
 def stage_strides(arch: Architecture, output_stride: int = 0) -> dict[str, int]:
     """Input rows per output row of ``stem``, ``stage1``, ..., in order of execution.
 
-    Args:
-        arch: the architecture.
-        output_stride: largest stride (see :func:`dilate`); 0: as designed.
-
-    Raises ConfigError on an ``output_stride`` that the network does not pass through.
+    ``output_stride`` is the largest (see :func:`dilate`); 0: as designed. Raises ConfigError on one
+    that the network does not pass through.
     """
     strides, passed, stride = {}, [1], 1
     for name, block, _ in list(arch.named_blocks())[:-1]:
@@ -66,7 +63,12 @@ def dilate(net: nn.Module, output_stride: int) -> None:
 
 def _dilate_block(block: nn.Module, name: str, rate: int, stride: int) -> None:
     """Read the input of ``block`` with gaps of ``rate`` and do not shrink it by ``stride``."""
-    _pad_symmetrically(block)
+    for layer in block.modules():
+        # TensorFlow's padding is the symmetric one where nothing shrinks.
+        if isinstance(getattr(layer, "pad", None), SamePad):
+            margin = layer.pad.kernel // 2
+            layer.conv.padding = (margin, margin)
+            del layer.pad
     for shortcut in [m for m in block.modules() if isinstance(m, PaddedShortcut)]:
         shortcut.dilate(rate)
     shrunk = 1
@@ -96,15 +98,6 @@ def _dilate_conv(conv: nn.Conv2d, name: str, rate: int) -> None:
     conv.padding = tuple(rows * rate for rows in conv.padding)
     if conv.kernel_size != (1, 1):
         conv.dilation = tuple(gap * rate for gap in conv.dilation)
-
-
-def _pad_symmetrically(block: nn.Module) -> None:
-    """TensorFlow's padding is the symmetric one where nothing shrinks."""
-    for layer in block.modules():
-        if isinstance(getattr(layer, "pad", None), SamePad):
-            margin = layer.pad.kernel // 2
-            layer.conv.padding = (margin, margin)
-            del layer.pad
 
 
 AUTO = "auto"

@@ -14,8 +14,6 @@ from fpnas.errors import ConfigError, DataError
 
 NORMS = ("BN", "FrozenBN", "SyncBN")
 
-_BatchNorm = (nn.BatchNorm2d, nn.SyncBatchNorm)
-
 
 def convert_norm(net: nn.Module, norm: str) -> None:
     """Exchange the BatchNorms inside ``net``, which keep their numbers and their epsilon. In place.
@@ -33,8 +31,11 @@ def convert_norm(net: nn.Module, norm: str) -> None:
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
     if norm == "FrozenBN":
         for name, layer in list(net.named_modules()):
-            if isinstance(layer, _BatchNorm):
-                net.set_submodule(name, _frozen(layer))
+            if isinstance(layer, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+                frozen = FrozenBatchNorm2d(layer.num_features, eps=layer.eps)
+                for key in ("weight", "bias", "running_mean", "running_var"):
+                    setattr(frozen, key, getattr(layer, key).detach().clone())
+                net.set_submodule(name, frozen.train(layer.training))
 
 
 def freeze(net: nn.Module, stages: int) -> None:
@@ -59,13 +60,6 @@ def freeze(net: nn.Module, stages: int) -> None:
         for layer in part.modules():
             if isinstance(layer, StochasticDepth):
                 layer.p = 0.0
-
-
-def _frozen(norm: nn.BatchNorm2d | nn.SyncBatchNorm) -> FrozenBatchNorm2d:
-    frozen = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        setattr(frozen, name, getattr(norm, name).detach().clone())
-    return frozen.train(norm.training)
 
 
 with warnings.catch_warnings():  # fvcore scripts its losses when it is imported

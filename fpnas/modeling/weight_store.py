@@ -20,14 +20,11 @@ warnings.filterwarnings("ignore", message="grad and param do not obey the gradie
 class TouchedWeight(NamedTuple):
     """The part of a weight that gradients have reached since they were last cleared.
 
-    Attributes:
-        name: of the weight in the store.
-        shape: part of the weight, the smallest that covers every slice in use.
-        weight, grad: views of that part; changing them changes the store.
+    ``weight`` and ``grad`` are views of that part; changing them changes the store.
     """
 
-    name: str
-    shape: Shape
+    name: str  # of the weight in the store
+    shape: Shape  # the smallest part that covers every slice in use
     weight: Tensor
     grad: Tensor
 
@@ -64,9 +61,6 @@ class WeightStore(nn.Module):
         else:
             self.register_buffer(attribute, value)
         self._names[name] = attribute
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
 
     def holds(self, name: str, shape: Shape) -> bool:
         """Whether there is such a tensor and a part of that shape fits into it."""

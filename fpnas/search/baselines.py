@@ -16,35 +16,25 @@ from fpnas.spaces.space import SearchSpace
 
 # Rounds of draws without a single architecture within budget after which sampling gives up.
 _MAX_EMPTY_ROUNDS = 1000
+_BATCH_SIZE = 16
+_POPULATION = 50
+_TOURNAMENT = 10
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """The best-rated architecture, and all that were evaluated, in order; all are within budget.
+    """The best-rated architecture, and all that were evaluated, in order; all are within budget."""
 
-    Attributes:
-        choices: the architecture found, int64 [V].
-        cost: its cost, at most the target.
-        target: the budget; inf without one.
-        evaluated: int64 [N, V].
-        log_likelihoods: float64 [N], as evaluated.
-    """
-
-    choices: Tensor
-    cost: float
-    target: float
-    evaluated: Tensor
-    log_likelihoods: Tensor
+    choices: Tensor  # the architecture found, int64 [V]
+    cost: float  # its cost, at most the target
+    target: float  # inf without one
+    evaluated: Tensor  # int64 [N, V]
+    log_likelihoods: Tensor  # float64 [N], as evaluated
 
     @property
     def num_samples(self) -> int:
         """Architectures evaluated in the whole search."""
         return len(self.evaluated)
-
-    def top(self, m: int) -> tuple[Tensor, Tensor]:
-        """The ``m`` best-rated evaluations, int64 [m, V], and their log-likelihoods [m]."""
-        values, order = self.log_likelihoods.sort(descending=True, stable=True)
-        return self.evaluated[order[:m]], values[:m]
 
 
 def random_search(
@@ -54,18 +44,16 @@ def random_search(
     target: float | None = None,
     *,
     num_samples: int,
-    batch_size: int = 16,
     seed: int = 0,
 ) -> BaselineResult:
     """Evaluate ``num_samples`` uniform draws from the architectures within budget.
 
     Arguments and errors as in :func:`~fpnas.search.search`; ``evaluate`` is called with
-    ``batch_size`` architectures at a time.
+    16 architectures at a time.
     """
     within = _WithinBudget(space, cost, target, seed)
-    _check_positive(num_samples=num_samples, batch_size=batch_size)
     choices = within.sample(num_samples)
-    rated = [check_log_likelihoods(evaluate(b), b) for b in choices.split(batch_size)]
+    rated = [check_log_likelihoods(evaluate(b), b) for b in choices.split(_BATCH_SIZE)]
     return within.best(choices, torch.cat(rated))
 
 
@@ -76,27 +64,24 @@ def regularized_evolution(
     target: float | None = None,
     *,
     num_samples: int,
-    population: int = 50,
-    tournament: int = 10,
     seed: int = 0,
 ) -> BaselineResult:
     """Aging evolution [Real et al. 2019] among the architectures within budget.
 
-    The first ``population`` architectures are drawn uniformly. Each further one is the best of
-    ``tournament`` random members with one variable changed, and replaces the oldest member; a
-    mutation that exceeds the budget is made again.
+    The first 50 architectures, the population, are drawn uniformly. Each further one is the best
+    of 10 random members with one variable changed, and replaces the oldest member; a mutation that
+    exceeds the budget is made again.
 
     Arguments and errors as in :func:`~fpnas.search.search`; ``evaluate`` is called with one
     architecture at a time after the first population.
     """
     within = _WithinBudget(space, cost, target, seed)
-    _check_positive(num_samples=num_samples, population=population, tournament=tournament)
-    first = within.sample(min(population, num_samples))
+    first = within.sample(min(_POPULATION, num_samples))
     rated = check_log_likelihoods(evaluate(first), first)
     evaluated = list(zip(first, rated.tolist(), strict=True))
-    members = deque(evaluated, maxlen=population)
+    members = deque(evaluated, maxlen=_POPULATION)
     while len(evaluated) < num_samples:
-        contenders = torch.randint(len(members), (tournament,), generator=within.generator)
+        contenders = torch.randint(len(members), (_TOURNAMENT,), generator=within.generator)
         parent = max((members[i] for i in contenders.tolist()), key=lambda member: member[1])
         child = within.mutate(parent[0])
         rating = check_log_likelihoods(evaluate(child[None]), child[None])
@@ -120,7 +105,9 @@ class _WithinBudget:
         self._searched = (self._cardinalities > 1).nonzero()[:, 0]
 
     def sample(self, n: int) -> Tensor:
-        """Uniform draws within budget, int64 [n, V]."""
+        """Uniform draws within budget, int64 [n, V]. Raises UserError unless n is above 0."""
+        if n < 1:
+            raise UserError(f"num_samples must be at least 1, found {n}.")
         found: list[Tensor] = []
         missing, empty_rounds = n, 0
         while missing:
@@ -158,9 +145,3 @@ class _WithinBudget:
         if self.cost is None:
             return choices
         return choices[evaluate_cost(self.cost, choices) <= self.target]
-
-
-def _check_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, found {value}.")

@@ -23,34 +23,50 @@ COSTS = ("flops", "params", "latency")
 
 @dataclass(frozen=True)
 class Budget:
-    """A target, in units of SEARCH.COST, and what it limits.
-
-    Attributes:
-        space: at the input size and number of classes at which costs are counted.
-        cost: ``choices[K, V] -> [K]``.
-    """
+    """A target, in units of SEARCH.COST, and what it limits."""
 
     target: float
-    space: NetworkSpace
+    space: NetworkSpace  # at the input size and number of classes at which costs are counted
     cost: CostFunction
 
 
 def build_budgets(cfg: CfgNode, space: NetworkSpace) -> tuple[Budget, ...]:
     """What SEARCH.TARGETS, else SEARCH.TARGET, limits in ``space``. Collective.
 
-    Raises ConfigError on targets that are none, BudgetError on those that nothing meets.
+    Raises as :func:`targets_of`, and BudgetError on a target that nothing meets.
     """
-    targets = _targets(cfg)
-    spaces = [space.at(size) for size in _input_sizes(cfg, len(targets))]
-    budgets = tuple(map(Budget, targets, spaces, _build_costs(cfg, spaces)))
+    targets = targets_of(cfg)
+    spaces = [space.at(size) for _, size in targets]
+    costs = _build_costs(cfg, spaces)
+    budgets = tuple(Budget(t, s, c) for (t, _), s, c in zip(targets, spaces, costs, strict=True))
     for budget in budgets:
         check_target(budget.space, cfg.SEARCH.COST, budget.cost, budget.target)
     return budgets
 
 
-def check_budgets(cfg: CfgNode) -> None:
-    """Raise ConfigError on targets, or input sizes of theirs, that cannot be meant."""
-    _input_sizes(cfg, len(_targets(cfg)))
+def targets_of(cfg: CfgNode) -> list[tuple[float, int]]:
+    """SEARCH.TARGETS, else SEARCH.TARGET alone, each with the input size, px, that it counts at.
+
+    Raises ConfigError on targets, or input sizes of theirs, that cannot be meant.
+    """
+    search = cfg.SEARCH
+    try:
+        targets = tuple(float(target) for target in search.TARGETS) or (search.TARGET,)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"SEARCH.TARGETS must be a list of numbers, found {search.TARGETS}."
+        ) from None
+    if len({short_target(search.COST, target) for target in targets}) < len(targets):
+        raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
+    sizes = list(search.COST_INPUT_SIZES)
+    if not sizes:
+        sizes = [search.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE] * len(targets)
+    elif len(sizes) != len(targets) or any(type(size) is not int or size < 1 for size in sizes):
+        raise ConfigError(
+            "SEARCH.COST_INPUT_SIZES must be empty or give a whole number of px for each of "
+            f"{len(targets)} targets, found {sizes}."
+        )
+    return list(zip(targets, sizes, strict=True))
 
 
 def log_budgets(cfg: CfgNode, budgets: Sequence[Budget]) -> None:
@@ -94,10 +110,9 @@ def _build_costs(cfg: CfgNode, spaces: Sequence[NetworkSpace]) -> list[CostFunct
             "blocks; it is made if it does not exist."
         )
     table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
-    if comm.get_world_size() == 1:
-        return [table.cost(space) for space in spaces]
-    _measure_in_main_process(table, spaces)
-    table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
+    if comm.get_world_size() > 1:
+        _measure_in_main_process(table, spaces)
+        table = LatencyTable(path, cfg.SEARCH.LATENCY_THREADS)
     return [table.cost(space) for space in spaces]
 
 
@@ -138,32 +153,6 @@ def check_target(space: NetworkSpace, name: str, cost: CostFunction, target: flo
             f"{space.name} costs. Reachable at {space.input_size} px and {space.num_classes} "
             f"classes: {lowest:.6g} to {highest:.6g}."
         )
-
-
-def _targets(cfg: CfgNode) -> tuple[float, ...]:
-    """SEARCH.TARGETS, else SEARCH.TARGET alone."""
-    try:
-        targets = tuple(float(target) for target in cfg.SEARCH.TARGETS) or (cfg.SEARCH.TARGET,)
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"SEARCH.TARGETS must be a list of numbers, found {cfg.SEARCH.TARGETS}."
-        ) from None
-    if len({short_target(cfg.SEARCH.COST, target) for target in targets}) < len(targets):
-        raise ConfigError(f"SEARCH.TARGETS must differ from each other, found {list(targets)}.")
-    return targets
-
-
-def _input_sizes(cfg: CfgNode, count: int) -> list[int]:
-    """The input size, px, at which each of ``count`` targets is counted."""
-    sizes = list(cfg.SEARCH.COST_INPUT_SIZES)
-    if not sizes:
-        return [cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE] * count
-    if len(sizes) != count or any(type(size) is not int or size < 1 for size in sizes):
-        raise ConfigError(
-            "SEARCH.COST_INPUT_SIZES must be empty or give a whole number of px for each of "
-            f"{count} targets, found {sizes}."
-        )
-    return sizes
 
 
 def unit_of(name: str) -> str:

@@ -20,7 +20,7 @@ from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.setup import SearchSetup
 from fpnas.search.supernet_trainer import Batch, SupernetTrainer
 from fpnas.solver import build_optimizer
-from fpnas.spaces import CostTable, NetworkSpace
+from fpnas.spaces import CostTable
 from fpnas.utils import comm
 
 
@@ -30,39 +30,16 @@ class RelaxedSearcher(ArchitectureSearcher):
     Every step is ``weights = searcher.relax(temperature)`` and ``searcher.learn(loss)`` with a loss
     that was computed from the weights. Alpha follows the loss plus ``beta`` times the hinge of the
     expected cost, max(0, E[cost] / target - 1), with Adam. The result, its promise of a cost within
-    the target and the state to resume from are those of :class:`ArchitectureSearcher`.
+    the target and the state to resume from are those of :class:`ArchitectureSearcher`, and so are
+    its arguments, but for what is about samples. ``cost`` is a :class:`CostTable`, such as
+    ``space.cost_table("flops")``, and needs a target; ``floor`` only limits the result: the
+    expected cost is not held above it.
 
     ``history`` holds, from before each step's update, ``entropy`` (nats), ``num_samples`` (1: a
     mixture), ``expected_cost`` (exact), ``mode_cost`` and ``val_loss``.
     """
 
-    def __init__(
-        self,
-        space: NetworkSpace,
-        cost: CostTable,
-        target: float,
-        *,
-        floor: float = 0.0,
-        beta: float = 0.3,
-        lr: float = 0.016,
-        seed: int = 0,
-    ) -> None:
-        """Arguments as in :class:`ArchitectureSearcher`; ``cost`` is a sum over blocks,
-        such as ``space.cost_table("flops")``.
-
-        ``floor`` only limits the result: the expected cost is not held above it.
-        """
-        super().__init__(
-            space,
-            cost,
-            target,
-            floor=floor,
-            distribution="factorized",
-            beta=beta,
-            lr=lr,
-            seed=seed,
-        )
-        self._expected = cost.expected
+    cost: CostTable
 
     def probabilities(self) -> list[Tensor]:
         """The probabilities [values] of each variable, float64, differentiable in alpha."""
@@ -70,7 +47,7 @@ class RelaxedSearcher(ArchitectureSearcher):
 
     def expected_cost(self) -> Tensor:
         """E[cost] under the distribution, a float64 scalar, differentiable in alpha."""
-        return self._expected(self.probabilities())
+        return self.cost.expected(self.probabilities())
 
     def relax(self, temperature: float) -> list[Tensor]:
         """A random relaxed one-hot [values] for each variable, float64, differentiable in alpha.

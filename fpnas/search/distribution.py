@@ -10,6 +10,7 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,12 @@ class ArchitectureDistribution(nn.Module):
     Args:
         space: what is searched.
         factors: a partition of the columns of ``choices``; each part is one categorical.
+
+    Attributes:
+        name: of a kind of distribution, in DISTRIBUTIONS and in files.
     """
+
+    name: ClassVar[str]
 
     def __init__(self, space: SearchSpace, factors: Sequence[Sequence[int]]) -> None:
         super().__init__()
@@ -138,12 +144,16 @@ class ArchitectureDistribution(nn.Module):
 class JointDistribution(ArchitectureDistribution):
     """JD: for each group one categorical over all combinations of its variables."""
 
+    name = "joint"
+
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space, space.group_columns)
 
 
 class FactorizedDistribution(ArchitectureDistribution):
     """FD: one categorical for each variable (equation 5)."""
+
+    name = "factorized"
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(space, [(column,) for column in range(len(space.variables))])
@@ -208,6 +218,6 @@ def descending_sums(lists: Sequence[Sequence[float]]) -> Iterator[tuple[float, D
                 push(total - (losses[i + 1] - losses[i]), kept, i + 1, 1)
 
 
-DISTRIBUTIONS = {"joint": JointDistribution, "factorized": FactorizedDistribution}
+DISTRIBUTIONS = {kind.name: kind for kind in (JointDistribution, FactorizedDistribution)}
 # SEARCH.DISTRIBUTION -> the distribution of the first steps
 FIRST_DISTRIBUTION = {"joint": "joint", "factorized": "factorized", "mixed": "factorized"}

@@ -10,7 +10,6 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -19,7 +18,6 @@ from torch import Tensor
 from fpnas.config import CfgNode
 from fpnas.errors import UserError, check_known
 from fpnas.search.distribution import ArchitectureDistribution
-from fpnas.search.most_probable import BudgetSolution
 from fpnas.spaces.space import SearchSpace
 
 # lambda * H is often meant to be an integer, as at the uniform distribution, and comes out a few
@@ -37,21 +35,16 @@ class Sampling(Protocol):
 
 @dataclass(frozen=True)
 class AdaptiveSampling:
-    """K = max(minimum, floor(lambda * H)), equation 4, with the entropy H in nats.
+    """K = max(1, floor(lambda * H)), equation 4, with the entropy H in nats.
 
-    Raises UserError unless ``lambda_ > 0`` and ``minimum >= 1``.
+    Raises UserError unless ``lambda_ > 0``.
     """
 
     lambda_: float
-    minimum: int = 1
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lambda_) and self.lambda_ > 0):
             raise UserError(f"AdaptiveSampling needs a positive lambda_, found {self.lambda_}.")
-        if self.minimum < 1:
-            raise UserError(
-                f"AdaptiveSampling needs a minimum of at least 1, found {self.minimum}."
-            )
 
     @classmethod
     def starting_at(cls, samples: int, num_architectures: int) -> AdaptiveSampling:
@@ -59,8 +52,7 @@ class AdaptiveSampling:
         return cls(samples / math.log(max(num_architectures, 2)))
 
     def num_samples(self, entropy: float | Tensor) -> int:
-        """max(minimum, floor(lambda * entropy))."""
-        return max(self.minimum, math.floor(self.lambda_ * float(entropy) + _ROUNDING))
+        return max(1, math.floor(self.lambda_ * float(entropy) + _ROUNDING))
 
 
 @dataclass(frozen=True)
@@ -74,17 +66,14 @@ class FixedSampling:
             raise UserError(f"FixedSampling draws at least 1 architecture, found {self.samples}.")
 
     def num_samples(self, entropy: float | Tensor) -> int:
-        """The fixed number, whatever the entropy."""
         return self.samples
 
 
 # SEARCH.SAMPLING -> the rule, from the options under cfg.SEARCH
-SAMPLING: Mapping[str, Callable[[CfgNode], Sampling]] = MappingProxyType(
-    {
-        "adaptive": lambda search: AdaptiveSampling(search.LAMBDA),
-        "fixed": lambda search: FixedSampling(search.NUM_SAMPLES),
-    }
-)
+SAMPLING: dict[str, Callable[[CfgNode], Sampling]] = {
+    "adaptive": lambda search: AdaptiveSampling(search.LAMBDA),
+    "fixed": lambda search: FixedSampling(search.NUM_SAMPLES),
+}
 
 
 def default_sampling(space: SearchSpace) -> AdaptiveSampling:
@@ -159,25 +148,9 @@ def check_log_likelihoods(log_likelihoods: Tensor, choices: Tensor) -> Tensor:
 
 
 # The estimators: what happens to the samples of a step before and after they are evaluated. -------
-class Searched(Protocol):
-    """What an estimator sees of a search, an :class:`~fpnas.search.ArchitectureSearcher`."""
-
-    space: SearchSpace
-    distribution: ArchitectureDistribution
-    generator: torch.Generator
-    beta: float
-
-    def costs(self, choices: Tensor) -> Tensor:
-        """The cost of each architecture, float64 [K]; 0 without a cost function."""
-
-    def outside_budget(self, costs: Tensor) -> Tensor:
-        """Which of ``costs`` [K] exceed the target or miss the floor, bool [K]."""
-
-    def within_budget(self) -> BudgetSolution:
-        """The most probable architecture within budget."""
-
-    def follow(self, loss: Tensor) -> None:
-        """One step of Adam that lowers ``loss`` by moving alpha."""
+# An ArchitectureSearcher, which itself asks its estimator. Of use here: its ``distribution`` and
+# ``generator``, ``beta``, ``costs``, ``outside_budget``, ``within_budget`` and ``follow``.
+Searched = Any
 
 
 @dataclass
@@ -243,14 +216,12 @@ class Estimator:
         """Go on where ``state`` was taken."""
 
 
-ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
-    {
-        # Equation 7 to the letter.
-        "paper": Estimator("paper"),
-        # With one sample its likelihood share is 1 whatever its likelihood, hence at least 2.
-        "budgeted": Estimator("budgeted", min_samples=2, max_redraws=20, baseline=True),
-    }
-)
+ESTIMATORS: dict[str, Estimator] = {
+    # Equation 7 to the letter.
+    "paper": Estimator("paper"),
+    # With one sample its likelihood share is 1 whatever its likelihood, hence at least 2.
+    "budgeted": Estimator("budgeted", min_samples=2, max_redraws=20, baseline=True),
+}
 
 
 def get_estimator(estimator: str | Estimator) -> Estimator:

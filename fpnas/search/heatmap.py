@@ -66,12 +66,8 @@ def heat_maps(distribution: ArchitectureDistribution, choices: Tensor) -> str:
 def _strip(name: str, values: tuple[Any, ...], probabilities: Tensor, chosen: int) -> str:
     cells = []
     for i, (value, p) in enumerate(zip(values, probabilities.tolist(), strict=True)):
-        classes = " ".join(
-            css
-            for css, holds in (("strong", p >= _WHITE_TEXT_FROM), ("chosen", i == chosen))
-            if holds
-        )
-        css = f' class="{classes}"' if classes else ""
+        classes = ["strong"] * (p >= _WHITE_TEXT_FROM) + ["chosen"] * (i == chosen)
+        css = f' class="{" ".join(classes)}"' if classes else ""
         tooltip = escape(f"{name} {value}: {percent(p)}")
         cells.append(
             f'<span{css} style="--p:{p:.3f}" title="{tooltip}">{escape(plain(value))}</span>'

@@ -1,20 +1,136 @@
-"""The search methods by name."""
+"""The search methods by name, and the paper's own: SearchTrainer (sections 3.1 to 3.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_unused
+from fpnas.engine import check_finite
+from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search.differentiable import DifferentiableTrainer
-from fpnas.search.supernet_trainer import SupernetTrainer
-from fpnas.search.trainer import SearchTrainer
+from fpnas.search.distribution import FIRST_DISTRIBUTION
+from fpnas.search.estimator import SAMPLING
+from fpnas.search.searcher import ArchitectureSearcher
+from fpnas.search.setup import SearchSetup
+from fpnas.search.supernet_trainer import Batch, SupernetTrainer
+from fpnas.solver.shared_sgd import SharedSGD
+from fpnas.utils import comm
+
+
+class Sample(NamedTuple):
+    """The architectures of a step, and their networks on the supernet's weights."""
+
+    choices: Tensor  # int64 [K, V]
+    networks: Sequence[SearchedNet]
+
+
+class SearchTrainer(SupernetTrainer):
+    """Learns the supernet's weights omega and the distribution's alpha together.
+
+    A step draws K architectures. Each of them takes the same training batch forward and backward;
+    omega follows the mean of their gradients. Then each of them rates the same validation batch,
+    and alpha follows the likelihoods. In the warm-up omega alone is learned.
+
+    BatchNorm normalises with the statistics of the batch at hand in both passes, so that no
+    architecture is rated with the statistics of others.
+
+    With several processes, all draw the same architectures; gradients and likelihoods are averaged
+    over the processes once a step.
+
+    Args:
+        *args: as in :class:`SupernetTrainer`.
+        warmup_samples: architectures of each step of the warm-up; None: as the sampling rule says.
+        joint_iteration: step before which factorised distributions turn joint; None: never.
+        likelihood_scale: the log-likelihood of a validation batch is this times its mean per image.
+        **options: as in :class:`SupernetTrainer`.
+    """
+
+    supernet: SuperNet
+    optimizer: SharedSGD
+
+    def __init__(
+        self,
+        *args: Any,
+        joint_iteration: int | None,
+        likelihood_scale: float,
+        warmup_samples: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self._joint_iteration = joint_iteration
+        self._warmup_samples = warmup_samples
+        self._likelihood_scale = likelihood_scale
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode, setup: SearchSetup, supernet: SuperNet) -> SearchTrainer:
+        search = cfg.SEARCH
+        searchers = cls._searchers(
+            ArchitectureSearcher,
+            cfg,
+            setup,
+            estimator=search.ESTIMATOR,
+            sampling=SAMPLING[search.SAMPLING](search),
+            distribution=FIRST_DISTRIBUTION[search.DISTRIBUTION],
+        )
+        is_mixed = search.DISTRIBUTION == "mixed"
+        return cls(
+            supernet,
+            SharedSGD.from_cfg(cfg, supernet.store),
+            searchers,
+            setup.train_loader,
+            setup.val_loader,
+            joint_iteration=setup.iterations(search.JOINT_EPOCH) if is_mixed else None,
+            likelihood_scale=search.LIKELIHOOD_SCALE,
+            warmup_samples=search.WARMUP_SAMPLES or None,
+            **cls._common_options(cfg, setup),
+        )
+
+    def _draw(self) -> Sample:
+        if self.iter == self._joint_iteration:
+            for searcher in self.searchers:
+                searcher.convert_to_joint()
+        choices = self.searcher.ask(self._warmup_samples if self.warming_up else None)
+        return Sample(choices, [self.supernet.bind(row) for row in choices])
+
+    def _backward(self, sample: Sample, batch: Batch) -> Tensor:
+        """The mean over the networks, each of which goes backward by itself."""
+        losses = []
+        for network in sample.networks:
+            loss = self._loss(network, batch)
+            (loss / len(sample.networks)).backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).mean()
+
+    def _gradients(self) -> list[Tensor]:
+        return [weight.grad for weight in self.supernet.store.touched()]
+
+    def _update_alpha(self, sample: Sample, batch: Batch) -> dict[str, float]:
+        scalars = self.searcher.tell(sample.choices, self._log_likelihoods(sample.networks, batch))
+        scalars["val_loss"] = -scalars.pop("log_likelihood") / self._likelihood_scale
+        return scalars
+
+    def _leave_alpha(self) -> dict[str, float]:
+        return self.searcher.discard()
+
+    @torch.no_grad()
+    def _log_likelihoods(self, networks: Sequence[SearchedNet], batch: Batch) -> Tensor:
+        """Scaled log-likelihood of the validation batch for each of the K ``networks``, ``[K]``."""
+        losses = torch.stack([self._loss(network, batch) for network in networks])
+        losses = comm.all_reduce_mean(losses)
+        check_finite(losses.sum(), self.iter, "validation loss")
+        return -self._likelihood_scale * losses
+
 
 # SEARCH.METHOD -> the trainer that is this method
-SEARCH_METHODS: Mapping[str, type[SupernetTrainer]] = MappingProxyType(
-    {"probabilistic": SearchTrainer, "differentiable": DifferentiableTrainer}
-)
+SEARCH_METHODS: dict[str, type[SupernetTrainer]] = {
+    "probabilistic": SearchTrainer,
+    "differentiable": DifferentiableTrainer,
+}
 
 
 def search_method(cfg: CfgNode) -> type[SupernetTrainer]:

@@ -77,9 +77,9 @@ def most_probable_within(
             break
     found = None
     if candidates < distribution.space.num_architectures:
-        found = _penalised_search(
+        found = _PenalisedAscent(
             distribution, lambda c: folded(evaluate_cost(cost, c), target, floor), target
-        )
+        ).run()
     if found is None:
         raise unreachable(target, floor, *cost_range(distribution.space, cost))
     choices = distribution.choices_of(found[None])[0]
@@ -87,32 +87,6 @@ def most_probable_within(
         log_prob = float(distribution.log_prob(choices[None]))
     spent = float(evaluate_cost(cost, choices[None]))
     return BudgetSolution(choices, spent, log_prob, False, bound, candidates)
-
-
-def _penalised_search(
-    distribution: ArchitectureDistribution, cost: CostFunction, target: float
-) -> Tensor | None:
-    """Indices [F] of a probable architecture within budget, or None.
-
-    Coordinate ascent on log P - price * cost / target, with the price found by bisection, starting
-    at the mode; everything within budget that it comes across is a candidate. A narrow band of
-    costs can lie beyond every single change, so that without a candidate it starts again at
-    architectures drawn from the distribution. At last the best candidate is improved as long as a
-    single change within budget makes it more probable.
-    """
-    ascent = _PenalisedAscent(distribution, cost, target)
-    ascent.bisect(ascent.log_probs.argmax(dim=1))
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(_RANDOM_STARTS):
-        if ascent.best is not None:
-            break
-        ascent.bisect(torch.multinomial(ascent.log_probs.exp(), 1, generator=generator)[:, 0])
-
-    improved = -math.inf
-    while ascent.best is not None and ascent.best_log_prob > improved:
-        improved = ascent.best_log_prob
-        ascent.step(ascent.best, price=0.0)
-    return ascent.best
 
 
 class _PenalisedAscent:
@@ -133,6 +107,26 @@ class _PenalisedAscent:
             self.log_probs = distribution.factor_log_probs()
         self.best: Tensor | None = None
         self.best_log_prob = -math.inf
+
+    def run(self) -> Tensor | None:
+        """Indices [F] of a probable architecture within budget, or None.
+
+        The price is found by bisection, starting at the mode. A narrow band of costs can lie
+        beyond every single change, so that without a candidate it starts again at architectures
+        drawn from the distribution. At last the best candidate is improved as long as a single
+        change within budget makes it more probable.
+        """
+        self.bisect(self.log_probs.argmax(dim=1))
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(_RANDOM_STARTS):
+            if self.best is not None:
+                break
+            self.bisect(torch.multinomial(self.log_probs.exp(), 1, generator=generator)[:, 0])
+        improved = -math.inf
+        while self.best is not None and self.best_log_prob > improved:
+            improved = self.best_log_prob
+            self.step(self.best, price=0.0)
+        return self.best
 
     def step(self, indices: Tensor, price: float) -> tuple[Tensor, float, bool]:
         """The best neighbour at this price, its score, and whether it is within budget."""

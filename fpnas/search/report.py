@@ -181,18 +181,16 @@ def _plots(run: _Run) -> list[str]:
         Line("validation half", series("val_loss"), ORANGE, "smooth"),
         Line("mode, validation half", series("mode_loss"), TEAL, "points"),
     ]
-    if any(len(line.series) for line in losses):
-        plots.append(
-            figures.plot("Loss of the samples", "cross entropy, nats", losses, marks=marks)
-        )
     accuracies = [
         Line("top-1", series("mode_top1"), BLUE, "points"),
         Line("top-5", series("mode_top5"), TEAL, "points"),
     ]
-    if any(len(line.series) for line in accuracies):
-        plots.append(
-            figures.plot("Accuracy of the mode, supernet's weights", "%", accuracies, marks=marks)
-        )
+    for title, unit, lines in (
+        ("Loss of the samples", "cross entropy, nats", losses),
+        ("Accuracy of the mode, supernet's weights", "%", accuracies),
+    ):
+        if any(len(line.series) for line in lines):
+            plots.append(figures.plot(title, unit, lines, marks=marks))
     if len(series("lr")):
         lr = [Line("", series("lr"), BLUE)]
         plots.append(figures.plot("Learning rate of the weights", "", lr, from_zero=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,21 @@ import yaml
 from torch import Tensor
 
 from fpnas.errors import CheckpointError
-from fpnas.search.distribution import DISTRIBUTIONS, ArchitectureDistribution, JointDistribution
+from fpnas.search.distribution import DISTRIBUTIONS, ArchitectureDistribution
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 from fpnas.utils.checkpoint import read_checkpoint
 from fpnas.utils.file_io import atomic_write
 
 _FORMAT = 1
+_PLAIN_FIELDS = (
+    "choices",
+    "cost",
+    "target",
+    "log_prob",
+    "proven",
+    "log_prob_bound",
+    "history",
+)
 # Share of the uniform entropy above which a search has not decided anything.
 _UNDECIDED = 0.95
 #: What a user with few images should do instead.
@@ -93,13 +103,6 @@ class SearchResult:
             f"the budget. It needs more steps. {PRETRAINED_WAY}"
         )
 
-    def top(self, m: int) -> tuple[Tensor, Tensor]:
-        """The ``m`` most probable architectures, int64 [m, V], and their log-probabilities [m].
-
-        They may exceed the budget.
-        """
-        return self.distribution.top(m)
-
     def summary(self) -> dict[str, Any]:
         """The result as plain values, in the order in which a person wants to read it."""
         return {
@@ -130,7 +133,6 @@ class SearchResult:
         """Write ``path`` (.pth, everything) and the summary next to it (.yaml), each atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        joint = isinstance(self.distribution, JointDistribution)
         content = {
             "format": _FORMAT,
             "space": {
@@ -140,16 +142,10 @@ class SearchResult:
                     for g in self.space.groups
                 ],
             },
-            "distribution": "joint" if joint else "factorized",
+            "distribution": self.distribution.name,
             "model": self.distribution.state_dict(),
-            "choices": self.choices,
-            "cost": self.cost,
-            "target": self.target,
-            "log_prob": self.log_prob,
-            "proven": self.proven,
-            "log_prob_bound": self.log_prob_bound,
+            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "candidates": [[c.choices.clone(), c.log_prob, c.cost] for c in self.candidates],
-            "history": self.history,
         }
         summary = yaml.safe_dump(self.summary(), sort_keys=False, default_flow_style=None)
         with atomic_write(path) as file:
@@ -191,24 +187,15 @@ class SearchResult:
             ],
         )
         space = space or saved
-        if (space.name, space.cardinalities, space.group_columns) != (
-            saved.name,
-            saved.cardinalities,
-            saved.group_columns,
-        ):
+        parts = attrgetter("name", "cardinalities", "group_columns")
+        if parts(space) != parts(saved):
             raise CheckpointError(f"'{path}' is a result in {saved!r}, not in {space!r}.")
         distribution = DISTRIBUTIONS[content["distribution"]](space)
         distribution.load_state_dict(content["model"])
         return cls(
-            choices=content["choices"],
-            cost=content["cost"],
-            target=content["target"],
-            log_prob=content["log_prob"],
-            proven=content["proven"],
-            log_prob_bound=content["log_prob_bound"],
+            **{name: content[name] for name in _PLAIN_FIELDS},
             candidates=tuple(Candidate(*c) for c in content["candidates"]),
             distribution=distribution,
-            history=content["history"],
         )
 
     def _decode(self, choices: Tensor) -> dict[str, dict[str, Any]]:

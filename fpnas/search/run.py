@@ -16,7 +16,7 @@ from fpnas.search.budget import log_budgets, unit_of
 from fpnas.search.methods import search_method
 from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
-from fpnas.search.setup import SearchPlan, SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
+from fpnas.search.setup import SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
@@ -51,19 +51,19 @@ def run_search(
         allow_changes: go on all the same; the log lists what differs.
     """
     method = search_method(cfg)
-    plan = SearchPlan.from_cfg(cfg)
+    setup = SearchSetup.planned(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-    supernet = method.build_supernet(plan)
+    supernet = method.build_supernet(cfg, setup)
     if cfg.MODEL.WEIGHTS and not has_checkpoint(cfg, resume):
         load_weights(supernet, cfg.MODEL.WEIGHTS)
     run = begin_run(
         cfg,
         "search",
-        lambda: fingerprint(cfg.DATA.ROOT, train=plan.images),
+        lambda: fingerprint(cfg.DATA.ROOT, train=setup.images),
         resume=resume,
         allow_changes=allow_changes,
     )
-    setup = plan.decoded()
+    setup = setup.decoded(cfg)
     trainer = method.from_cfg(cfg, setup, supernet)
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
@@ -100,8 +100,7 @@ def run_search(
         if result.note:
             logger.warning(result.note)
         if comm.is_main_process():
-            _write_result(setup, result, budget.space)
-            _write_network(setup, trainer.supernet, result)
+            _write_result(setup, trainer.supernet, result, budget.space)
     comm.synchronize()
     return results
 
@@ -116,7 +115,9 @@ def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, floa
     return scores
 
 
-def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace) -> None:
+def _write_result(
+    setup: SearchSetup, supernet: SuperNet, result: SearchResult, space: NetworkSpace
+) -> None:
     folder = setup.folder(result.target)
     if folder != setup.output_dir:
         folder.mkdir(exist_ok=True)
@@ -126,13 +127,10 @@ def _write_result(setup: SearchSetup, result: SearchResult, space: NetworkSpace)
     space.architecture(result.choices, name).save(folder / "architecture.yaml")
     report = write_search_report(folder)
     logger.info("Architecture: %s. Report: %s", folder / "architecture.yaml", report)
-
-
-def _write_network(setup: SearchSetup, supernet: SuperNet, result: SearchResult) -> None:
     network = setup.network(supernet, result.choices)
     classes = tuple(setup.val_images.image_set.classes)
     about = Description(network.arch, setup.preprocessing, classes)
-    checkpointer = TrainingCheckpointer(network, setup.folder(result.target), about)
+    checkpointer = TrainingCheckpointer(network, folder, about)
     checkpointer.write("network", {"model": network.state_dict()})
 
 

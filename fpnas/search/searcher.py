@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +21,6 @@ from fpnas.search.distribution import (
     DISTRIBUTIONS,
     ArchitectureDistribution,
     FactorizedDistribution,
-    JointDistribution,
 )
 from fpnas.search.estimator import (
     Estimator,
@@ -45,8 +43,7 @@ Evaluate = Callable[[Tensor], Tensor]
 Callback = Callable[[int, dict[str, float]], None]
 
 
-@dataclass(frozen=True)
-class _Draw:
+class _Draw(NamedTuple):
     """Architectures handed out by ``ask`` that wait for their likelihoods."""
 
     choices: Tensor  # int64 [K, V]
@@ -75,12 +72,14 @@ class ArchitectureSearcher:
     - ``log_likelihood``: mean over the K evaluated architectures.
 
     Args:
-        space: what is searched.
-        cost: ``cost(choices[K, V]) -> [K]``, positive, same units as ``target``. None: no cost.
+        space: what is searched, for instance ``SearchSpace.from_variables(...)``.
+        cost: ``cost(choices[K, V]) -> [K]``, positive, same units as ``target``, cheap to compute.
+            None: no cost.
         target: the budget, an upper limit of the returned architecture's cost. None: no limit.
         floor: share of the target, a lower limit of that cost. What costs less counts, for redraws
             and for the penalty, as exceeding the target by what it lacks.
-        estimator: "paper", "budgeted" or an :class:`~fpnas.search.estimator.Estimator`.
+        estimator: "budgeted" (ours), "paper" (equation 7 to the letter) or an
+            :class:`~fpnas.search.estimator.Estimator`.
         sampling: number of samples a step. None: :func:`default_sampling`.
         distribution: "joint" or "factorized" (see :meth:`convert_to_joint`).
         beta: coefficient of the cost share in equation 7.
@@ -244,19 +243,15 @@ class ArchitectureSearcher:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes during a search, as tensors and plain Python values."""
-        joint = isinstance(self.distribution, JointDistribution)
-        draw = self._draw
         return {
             "cardinalities": list(self.space.cardinalities),
-            "distribution": "joint" if joint else "factorized",
+            "distribution": self.distribution.name,
             "logits": self.distribution.logits.detach().clone(),
             "optimizer": copy.deepcopy(self._optimizer.state_dict()),
             "generator": self.generator.get_state(),
             "estimator": copy.deepcopy(self.estimator.state_dict()),
             "history": copy.deepcopy(self.history),
-            "draw": None
-            if draw is None
-            else {"choices": draw.choices, "hinge": draw.hinge, "scalars": dict(draw.scalars)},
+            "draw": None if self._draw is None else copy.deepcopy(self._draw._asdict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -302,37 +297,27 @@ def search(
     cost: CostFunction | None = None,
     target: float | None = None,
     *,
-    estimator: str | Estimator = "budgeted",
-    sampling: Sampling | None = None,
     iterations: int = 1000,
-    seed: int = 0,
     distribution: str = "mixed",
     joint_iteration: int | None = None,
     likelihood_scale: float = 1.0,
-    beta: float = 0.3,
-    lr: float = 0.016,
     callback: Callback | None = None,
+    **options: Any,
 ) -> SearchResult:
     """Learn a distribution over the architectures of ``space``; return the best within budget.
 
     Args:
-        space: what is searched, for instance ``SearchSpace.from_variables(...)``.
+        space, cost, target: as in :class:`ArchitectureSearcher`.
         evaluate: ``evaluate(choices[K, V]) -> log-likelihoods[K]``. Called once a step with a few
-            architectures; may be noisy. Only differences within a call matter.
-        cost: ``cost(choices[K, V]) -> [K]``, positive and cheap to compute. None: no cost.
-        target: the returned architecture's cost is at most this. None: no limit.
-        estimator: "budgeted" (ours) or "paper" (equation 7 to the letter).
-        sampling: number of architectures a step. None: lambda = 1/4 as in the paper, or more where
-            that would start with fewer than 14.
+            architectures; may be noisy, with a randomness of its own. Only differences within a
+            call matter.
         iterations: steps of alpha.
-        seed: of the sampled architectures. ``evaluate`` has its own randomness.
         distribution: "joint", "factorized", or "mixed": factorised first, then joint.
         joint_iteration: for "mixed", the number of factorised steps. None: a quarter of all.
         likelihood_scale: factor of the log-likelihoods. The larger, the sharper the likelihood
             shares; "paper" is sensitive to it, "budgeted" hardly.
-        beta: coefficient of the cost share in equation 7.
-        lr: Adam's constant learning rate for alpha.
         callback: ``callback(iteration, scalars)`` after every step, for progress and logs.
+        **options: as in :class:`ArchitectureSearcher`: floor, estimator, sampling, beta, lr, seed.
 
     Raises UserError on arguments that cannot be used, BudgetError on an unreachable target.
     """
@@ -343,17 +328,8 @@ def search(
     mixed = distribution == "mixed"
     if joint_iteration is not None and not mixed:
         raise UserError(f"joint_iteration belongs to distribution='mixed', found '{distribution}'.")
-    searcher = ArchitectureSearcher(
-        space,
-        cost,
-        target,
-        estimator=estimator,
-        sampling=sampling,
-        distribution="factorized" if mixed else distribution,
-        beta=beta,
-        lr=lr,
-        seed=seed,
-    )
+    first = "factorized" if mixed else distribution
+    searcher = ArchitectureSearcher(space, cost, target, distribution=first, **options)
     switch = iterations // 4 if joint_iteration is None else joint_iteration
     for iteration in range(iterations):
         if mixed and iteration == switch:

@@ -26,7 +26,7 @@ from fpnas.data import (
 from fpnas.engine import check_setup
 from fpnas.errors import DataError
 from fpnas.modeling import SHARING, SearchedNet, SuperNet, recalibrate_bn
-from fpnas.search.budget import COSTS, Budget, build_budgets, check_budgets, short_target
+from fpnas.search.budget import COSTS, Budget, build_budgets, short_target, targets_of
 from fpnas.search.distribution import FIRST_DISTRIBUTION
 from fpnas.search.estimator import SAMPLING, get_estimator
 from fpnas.search.result import PRETRAINED_WAY
@@ -56,13 +56,9 @@ def check_search_config(cfg: CfgNode) -> None:
     check_solver_config(cfg)
     check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
     check_unused(cfg, _UNUSED, "a search")
-    search = cfg.SEARCH
+    search, epochs = cfg.SEARCH, cfg.SOLVER.EPOCHS
     for key, is_valid, valid in (
-        (
-            "WARMUP_EPOCHS",
-            0 <= search.WARMUP_EPOCHS < cfg.SOLVER.EPOCHS,
-            "at least 0, below SOLVER.EPOCHS",
-        ),
+        ("WARMUP_EPOCHS", 0 <= search.WARMUP_EPOCHS < epochs, "at least 0, below SOLVER.EPOCHS"),
         ("WARMUP_SAMPLES", search.WARMUP_SAMPLES >= 0, "at least 0"),
         ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
         ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
@@ -125,52 +121,52 @@ def warn_of_few_steps(cfg: CfgNode, space: SearchSpace, steps: int) -> None:
 
 
 @dataclass(frozen=True)
-class SearchPlan:
-    """What a search needs before its images are decoded; making it writes nothing."""
+class SearchSetup:
+    """What a search needs beside its trainer's options; making it writes nothing."""
 
-    cfg: CfgNode
-    budgets: tuple[Budget, ...]
-    images: ImageSet
+    budgets: tuple[Budget, ...]  # one for each target
+    cost: str  # what they count, as in SEARCH.COST
+    images: ImageSet  # all of them
+    train_loader: TrainLoader  # batches that update omega
+    val_loader: TrainLoader  # batches that rate samples
+    val_images: TestLoader  # the images of val_loader, each once, to evaluate on
+    preprocessing: Preprocessing  # of the images that a found network is fed with
+    bn_batches: int  # that measure BatchNorm statistics before an architecture is evaluated
+    max_iter: int  # steps of the search
+    output_dir: Path  # of everything that is written
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> SearchPlan:
+    def from_cfg(cls, cfg: CfgNode) -> SearchSetup:
         """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
+        return cls.planned(cfg).decoded(cfg)
+
+    @classmethod
+    def planned(cls, cfg: CfgNode) -> SearchSetup:
+        """The same before any image is decoded; raises all that there is to refuse."""
         check_search_config(cfg)
-        check_budgets(cfg)
+        targets_of(cfg)  # wrong ones are refused before any data are looked for
         space = build_space(cfg)
         check_setup(cfg)
         images = find_dataset(cfg, "train")
         check_several_classes(images, cfg)
         space = space.at(num_classes=cfg.SEARCH.COST_NUM_CLASSES or len(images.classes))
-        plan = cls(cfg, build_budgets(cfg, space), images)
-        plan._with(images)  # whatever it refuses shall be said before images are decoded
-        return plan
+        return cls._on(cfg, build_budgets(cfg, space), images)
 
-    @property
-    def space(self) -> NetworkSpace:
-        """What is searched; costs are counted as for the first budget."""
-        return self.budgets[0].space
-
-    @property
-    def num_classes(self) -> int:
-        """Of the data."""
-        return len(self.images.classes)
-
-    def decoded(self) -> SearchSetup:
+    def decoded(self, cfg: CfgNode) -> SearchSetup:
         """With the images in memory, as far as DATA.CACHE says; may take minutes."""
-        return self._with(cache_images(self.images, self.cfg))
+        return self._on(cfg, self.budgets, cache_images(self.images, cfg))
 
-    def _with(self, images: ImageSet) -> SearchSetup:
-        cfg = self.cfg
+    @classmethod
+    def _on(cls, cfg: CfgNode, budgets: tuple[Budget, ...], images: ImageSet) -> SearchSetup:
         halves = stratified_split(images.labels, cfg.SEARCH.TRAIN_FRACTION, cfg.SEED)
         train_half, val_half = (images.subset(half) for half in halves)
         check_halves(cfg, len(train_half), len(val_half))
         ranks = (comm.get_rank(), comm.get_world_size())
         train_loader = TrainLoader(train_half, cfg, cfg.SOLVER.BATCH_SIZE, cfg.SEED, *ranks)
-        return SearchSetup(
-            budgets=self.budgets,
+        return cls(
+            budgets=budgets,
             cost=cfg.SEARCH.COST,
-            num_classes=self.num_classes,
+            images=images,
             train_loader=train_loader,
             val_loader=TrainLoader(
                 val_half, cfg, cfg.SEARCH.VAL_BATCH_SIZE, cfg.SEED + 1, *ranks, augment=False
@@ -182,44 +178,15 @@ class SearchPlan:
             output_dir=Path(cfg.OUTPUT_DIR),
         )
 
-
-@dataclass(frozen=True)
-class SearchSetup:
-    """What a search needs beside its trainer's options; making it writes nothing.
-
-    Attributes:
-        budgets: one for each target.
-        cost: what they count, as in SEARCH.COST.
-        num_classes: of the data.
-        train_loader: batches that update omega.
-        val_loader: batches that rate samples.
-        val_images: the images of ``val_loader``, each once, to evaluate on.
-        preprocessing: of the images that a found network is fed with.
-        bn_batches: that measure BatchNorm statistics before an architecture is evaluated.
-        max_iter: steps of the search.
-        output_dir: of everything that is written.
-    """
-
-    budgets: tuple[Budget, ...]
-    cost: str
-    num_classes: int
-    train_loader: TrainLoader
-    val_loader: TrainLoader
-    val_images: TestLoader
-    preprocessing: Preprocessing
-    bn_batches: int
-    max_iter: int
-    output_dir: Path
-
-    @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> SearchSetup:
-        """Raises ConfigError, DataError or BudgetError on what cannot be searched."""
-        return SearchPlan.from_cfg(cfg).decoded()
-
     @property
     def space(self) -> NetworkSpace:
         """What is searched; costs are counted as for the first budget."""
         return self.budgets[0].space
+
+    @property
+    def num_classes(self) -> int:
+        """Of the data."""
+        return len(self.images.classes)
 
     def iterations(self, epochs: float) -> int:
         """Steps in so many epochs."""

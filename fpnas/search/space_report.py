@@ -27,9 +27,11 @@ def space_report(space: NetworkSpace, samples: int = 4000, seed: int = 0) -> str
         seed: of these draws.
     """
     paper = PAPER_FIGURES.get(space.name)
+    is_named = space.name in SPACE_REGISTRY
+    description = inspect.getdoc(SPACE_REGISTRY.get(space.name)) if is_named else None
     parts = [
         f"{space.name}: {space.input_size} px, {space.num_classes} classes",
-        *_description(space),
+        *([description] if description else []),
         _groups_table(space),
         _counts_table(space, paper),
         _costs_table(space, samples, seed, paper),
@@ -37,12 +39,6 @@ def space_report(space: NetworkSpace, samples: int = 4000, seed: int = 0) -> str
     if paper:
         parts.append(f"The paper's figures: {paper.source}.")
     return "\n\n".join(parts)
-
-
-def _description(space: NetworkSpace) -> list[str]:
-    """What the registry says about the space."""
-    text = inspect.getdoc(SPACE_REGISTRY.get(space.name)) if space.name in SPACE_REGISTRY else None
-    return [text] if text else []
 
 
 def _groups_table(space: NetworkSpace) -> str:
@@ -85,11 +81,10 @@ def _counts_table(space: NetworkSpace, paper: PaperFigures | None) -> str:
 
 
 def _costs_table(space: NetworkSpace, samples: int, seed: int, paper: PaperFigures | None) -> str:
-    choices = space.sample(samples, torch.Generator().manual_seed(seed))
+    costs = space.costs(space.sample(samples, torch.Generator().manual_seed(seed)))
     # The printed median holds at one input size only.
     comparable = paper and paper.median_flops and paper.input_size == space.input_size
     printed = f"{paper.median_flops / 1e6:g}" if comparable else ""
-    costs = space.costs(choices)
     rows = [
         ["FLOPs, M", *_least_median_greatest(space, "flops", costs.flops), printed],
         ["params, M", *_least_median_greatest(space, "params", costs.params), ""],

@@ -16,7 +16,7 @@ from fpnas.data.streaming import BatchSource
 from fpnas.engine import TrainerBase, check_finite
 from fpnas.modeling import SuperNet
 from fpnas.search.searcher import ArchitectureSearcher
-from fpnas.search.setup import SearchPlan, SearchSetup
+from fpnas.search.setup import SearchSetup
 from fpnas.solver import restore_optimizer
 from fpnas.utils import comm
 
@@ -81,11 +81,10 @@ class SupernetTrainer(TrainerBase):
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     @classmethod
-    def build_supernet(cls, plan: SearchPlan) -> SuperNet:
+    def build_supernet(cls, cfg: CfgNode, setup: SearchSetup) -> SuperNet:
         """A new supernet of the method's kind, where and as it is trained."""
-        cfg = plan.cfg
         supernet = cls.supernet_type(
-            plan.space, plan.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
+            setup.space, setup.num_classes, cfg.SEARCH.SHARING, cfg.SEARCH.ZERO_INIT_RESIDUAL
         ).to(comm.get_device())
         if cfg.SOLVER.CHANNELS_LAST:
             supernet = supernet.to(memory_format=torch.channels_last)
@@ -177,10 +176,12 @@ class SupernetTrainer(TrainerBase):
         """One step of omega on the loss of ``sample``; that loss, its mean over the processes."""
         loss = comm.all_reduce_mean(self._backward(sample, batch))
         check_finite(loss, self.iter)
+        grads = self._gradients()
         if comm.get_world_size() > 1:
-            _average_over_processes(self._gradients())
+            _average_over_processes(grads)
         if self._clip_grad_norm:
-            _clip(self._gradients(), self._clip_grad_norm)
+            norm = torch.nn.utils.get_total_norm(grads)
+            torch._foreach_mul_(grads, (self._clip_grad_norm / (norm + 1e-6)).clamp(max=1.0))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
@@ -220,8 +221,3 @@ def _average_over_processes(grads: list[Tensor]) -> None:
     mean = comm.all_reduce_mean(torch.cat([grad.reshape(-1) for grad in grads]))
     for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
         grad.copy_(part.view(grad.shape))
-
-
-def _clip(grads: list[Tensor], max_norm: float) -> None:
-    norm = torch.nn.utils.get_total_norm(grads)
-    torch._foreach_mul_(grads, torch.clamp(max_norm / (norm + 1e-6), max=1.0))

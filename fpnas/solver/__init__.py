@@ -1,8 +1,8 @@
 """Optimisation of network weights: optimizers, schedules, losses, averaging."""
 
-from fpnas.solver.ema import build_ema
 from fpnas.solver.loss import ClassificationLoss, distillation_loss
 from fpnas.solver.optimizer import (
+    build_ema,
     build_optimizer,
     build_schedule,
     check_solver_config,

@@ -1,10 +1,11 @@
-"""From cfg.SOLVER: the optimizer of a network's weights and the schedule of its learning rate."""
+"""From cfg.SOLVER: optimizer, schedule of its learning rate, and average of the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
     ConstantParamScheduler,
@@ -12,8 +13,9 @@ from fvcore.common.param_scheduler import (
     LinearParamScheduler,
     ParamScheduler,
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_value
@@ -68,17 +70,28 @@ def _check(key: str, value: object, is_valid: bool, valid: str) -> None:
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """The optimizer that ``cfg.SOLVER`` names, for all trainable parameters of ``model``.
 
-    Two groups: weights, with WEIGHT_DECAY; BatchNorm parameters and biases, with
-    WEIGHT_DECAY_NORM. "adamw" has decoupled decay and its own betas; MOMENTUM does not apply to it.
-    With a BODY_LR other than 1 the head's last layer, ``model.head.fc``, has groups of its own.
+    Two groups, if none of them is empty: weights, with WEIGHT_DECAY; BatchNorm parameters and
+    biases, which are all those of one dimension, with WEIGHT_DECAY_NORM. With a BODY_LR other than
+    1 the head's last layer, ``model.head.fc``, has groups of its own. "adamw" has decoupled decay
+    and its own betas; MOMENTUM does not apply to it.
 
     Raises ConfigError on unusable keys.
     """
     check_solver_config(cfg)
     solver = cfg.SOLVER
-    groups = parameter_groups(model, solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parts: list[tuple[list[nn.Parameter], dict[str, float]]] = [(trainable, {})]
     if solver.BODY_LR != 1:
-        groups = _slower_body(groups, set(model.head.fc.parameters()), solver)
+        classifier = set(model.head.fc.parameters())
+        body = [parameter for parameter in trainable if parameter not in classifier]
+        rest = [parameter for parameter in trainable if parameter in classifier]
+        parts = [(body, {"lr": solver.LR * solver.BODY_LR}), (rest, {})]
+    groups = [
+        {"params": own, "weight_decay": decay, **rate}
+        for are_weights, decay in ((True, solver.WEIGHT_DECAY), (False, solver.WEIGHT_DECAY_NORM))
+        for part, rate in parts
+        if (own := [p for p in part if (p.dim() > 1) == are_weights])
+    ]
     if solver.OPTIMIZER == "sgd":
         return SGD(groups, lr=solver.LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
     if solver.OPTIMIZER == "rmsprop":
@@ -90,34 +103,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
             momentum=solver.MOMENTUM,
         )
     return AdamW(groups, lr=solver.LR)
-
-
-def parameter_groups(
-    model: nn.Module, weight_decay: float, weight_decay_norm: float
-) -> list[dict[str, object]]:
-    """Trainable parameters with their weight decay; a group that would be empty is left out.
-
-    All parameters of one dimension are BatchNorm's or biases.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": weight_decay_norm},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-def _slower_body(
-    groups: list[dict[str, object]], classifier: set[nn.Parameter], solver: CfgNode
-) -> list[dict[str, object]]:
-    """Each group in two: the body's at BODY_LR times LR, and the classifier's."""
-    halves = []
-    for group in groups:
-        body = [parameter for parameter in group["params"] if parameter not in classifier]
-        rest = [parameter for parameter in group["params"] if parameter in classifier]
-        halves.append({**group, "params": body, "lr": solver.LR * solver.BODY_LR})
-        halves.append({**group, "params": rest})
-    return [half for half in halves if half["params"]]
 
 
 def restore_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
@@ -159,23 +144,20 @@ def build_schedule(cfg: CfgNode, iters_per_epoch: int) -> ParamScheduler:
     """
     check_solver_config(cfg)
     solver = cfg.SOLVER
-    schedule = _main_schedule(cfg, solver.EPOCHS - solver.LR_WARMUP_EPOCHS, iters_per_epoch)
+    if solver.SCHEDULE == "cosine":
+        schedule = CosineParamScheduler(1.0, solver.LR_END)
+    elif solver.SCHEDULE == "exponential":
+        epochs = solver.EPOCHS - solver.LR_WARMUP_EPOCHS
+        schedule = EpochDecay(solver.LR_DECAY, epochs, iters_per_epoch)
+    elif solver.SCHEDULE == "onecycle":
+        rise = CosineParamScheduler(_ONECYCLE_START, 1.0)
+        schedule = _in_turn(rise, _ONECYCLE_RISE, CosineParamScheduler(1.0, solver.LR_END))
+    else:
+        schedule = ConstantParamScheduler(1.0)
     if not solver.LR_WARMUP_EPOCHS:
         return schedule
     share = solver.LR_WARMUP_EPOCHS / solver.EPOCHS
     return _in_turn(LinearParamScheduler(solver.LR_WARMUP_FACTOR, 1.0), share, schedule)
-
-
-def _main_schedule(cfg: CfgNode, epochs: float, iters_per_epoch: int) -> ParamScheduler:
-    solver = cfg.SOLVER
-    if solver.SCHEDULE == "cosine":
-        return CosineParamScheduler(1.0, solver.LR_END)
-    if solver.SCHEDULE == "exponential":
-        return EpochDecay(solver.LR_DECAY, epochs, iters_per_epoch)
-    if solver.SCHEDULE == "onecycle":
-        rise = CosineParamScheduler(_ONECYCLE_START, 1.0)
-        return _in_turn(rise, _ONECYCLE_RISE, CosineParamScheduler(1.0, solver.LR_END))
-    return ConstantParamScheduler(1.0)
 
 
 def _in_turn(first: ParamScheduler, share: float, second: ParamScheduler) -> ParamScheduler:
@@ -185,3 +167,28 @@ def _in_turn(first: ParamScheduler, share: float, second: ParamScheduler) -> Par
         lengths=[share, 1 - share],
         interval_scaling=["rescaled", "rescaled"],
     )
+
+
+def build_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of ``model`` that becomes its average: ``ema.update_parameters(model)`` every step.
+
+    The n-th update after the first has the decay ``min(decay, (1 + n) / (10 + n))``. So the average
+    spans about the last tenth of a short training, instead of remembering its random start, and is
+    the usual one with ``decay`` from step ``(10 decay - 1) / (1 - decay)`` on (89,990 for 0.9999).
+
+    The statistics of BatchNorm are averaged like the weights, integer counters are copied.
+    """
+
+    def update(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor | int) -> None:
+        if averages[0].is_floating_point():
+            average = get_ema_multi_avg_fn(decay_at(decay, int(num_averaged)))
+            average(averages, values, num_averaged)
+        else:
+            torch._foreach_copy_(averages, values)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def decay_at(decay: float, num_averaged: int) -> float:
+    """The decay of the update that follows ``num_averaged`` earlier ones."""
+    return min(decay, (1 + num_averaged) / (10 + num_averaged))

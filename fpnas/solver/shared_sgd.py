@@ -41,7 +41,8 @@ class SharedSGD(torch.optim.SGD):
         parameters = dict(store.named_weights())
         groups: dict[tuple[float, bool], dict[str, Any]] = {}
         for name, parameter in parameters.items():
-            rate = lr * classifier_lr if _is_classifier(name) else lr
+            is_classifier = name.startswith("head/") and name.endswith(("/fc.weight", "/fc.bias"))
+            rate = lr * classifier_lr if is_classifier else lr
             decay = weight_decay if parameter.dim() > 1 else weight_decay_norm
             group = {"params": [], "lr": rate, "weight_decay": decay}
             groups.setdefault((rate, parameter.dim() > 1), group)["params"].append(parameter)
@@ -105,7 +106,3 @@ class SharedSGD(torch.optim.SGD):
             # Zeros give the same first step as torch's copy of the first gradient.
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return part(state["momentum_buffer"], touched.shape)
-
-
-def _is_classifier(name: str) -> bool:
-    return name.startswith("head/") and name.endswith(("/fc.weight", "/fc.bias"))

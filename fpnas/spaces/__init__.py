@@ -3,9 +3,8 @@
 from fpnas.spaces import paper, small  # noqa: F401  (they register their spaces)
 from fpnas.spaces.block_group import BlockGroup
 from fpnas.spaces.cost_table import CostTable
-from fpnas.spaces.network import NetworkSpace
+from fpnas.spaces.network import SPACE_REGISTRY, NetworkSpace, build_space, get_space
 from fpnas.spaces.paper import PAPER_FIGURES, PaperFigures
-from fpnas.spaces.registry import SPACE_REGISTRY, build_space, get_space
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Block groups: blocks that share their choices, and what these may be."""
+"""Block groups: blocks that share their choices, alone and as the rows of a macro table."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fpnas.blocks import BLOCK_REGISTRY, BlockSpec
+from fpnas.blocks.spec import check_whole
 from fpnas.errors import ConfigError, check_known
 
 
@@ -48,11 +49,7 @@ class BlockGroup:
                 f"Block '{self.block}' has no default for {', '.join(missing)}; give each at least "
                 "one value in the group's variables."
             )
-        for name, value in (("repeats", self.repeats), ("stride", self.stride)):
-            if type(value) is not int or value < 1:
-                raise ConfigError(
-                    f"BlockGroup.{name} must be a whole number of at least 1, found {value!r}."
-                )
+        check_whole(self, repeats=1, stride=1)
 
     @property
     def spec_type(self) -> type[BlockSpec]:
@@ -100,3 +97,32 @@ class BlockGroup:
             dict(zip(variables, values, strict=True))
             for values in itertools.product(*variables.values())
         ]
+
+
+class Row(NamedTuple):
+    """A row of a macro table. ``channels`` is (min, max, step), inclusive, as printed."""
+
+    expansion: Sequence[float]
+    channels: tuple[int, int, int]
+    repeats: int
+    stride: int
+
+
+def block_groups(
+    rows: Sequence[Row], micro: Mapping[str, Sequence[Any]], per_block: bool = False
+) -> list[BlockGroup]:
+    """One group a row, or with ``per_block`` one group a block."""
+    groups = []
+    for row in rows:
+        low, high, step = row.channels
+        variables = {
+            **micro,
+            "expansion": tuple(row.expansion),
+            "channels": tuple(range(low, high + 1, step)),
+        }
+        if per_block:
+            strides = [row.stride] + [1] * (row.repeats - 1)
+            groups += [BlockGroup(variables, stride=stride) for stride in strides]
+        else:
+            groups.append(BlockGroup(variables, repeats=row.repeats, stride=row.stride))
+    return groups

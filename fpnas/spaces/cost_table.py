@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,22 +14,9 @@ from torch import Tensor
 from fpnas.blocks import BlockShape, BlockSpec, output_size
 from fpnas.errors import UserError
 from fpnas.spaces.block_group import BlockGroup
-from fpnas.spaces.space import SearchVariable
 
-
-class Network(Protocol):
-    """What a table reads of a NetworkSpace, which itself looks its costs up in tables."""
-
-    name: str
-    input_size: int
-    stem: BlockSpec
-    block_groups: Sequence[BlockGroup]
-    head: BlockSpec
-    variables: Sequence[SearchVariable]
-    cardinalities: Sequence[int]
-    group_columns: Sequence[Sequence[int]]
-
-    def check(self, choices: Tensor) -> None: ...
+# A NetworkSpace, which itself looks its costs up in tables.
+Network = Any
 
 
 class _Blocks(dict[int, BlockSpec]):
@@ -50,21 +37,15 @@ class _Blocks(dict[int, BlockSpec]):
 class _Part:
     """A stretch of the table: the stem, the first block of a group, its other blocks, or the head.
 
-    Attributes:
-        start: of its cells in the table, which are ``[entering channels, combinations]``.
-        in_channels: channels that may enter it; None: those that leave it, one row for all.
-        in_size: rows (= columns) that enter it, px.
-        num_combinations: of its group's choices.
-        blocks: the block of each combination.
-        count: how often it stands there.
+    Its cells are ``[entering channels, combinations of its group's choices]``.
     """
 
-    start: int
-    in_channels: Sequence[int] | None
-    in_size: int
+    start: int  # of its cells in the table
+    in_channels: Sequence[int] | None  # that may enter; None: those that leave it, one row for all
+    in_size: int  # rows (= columns) that enter it, px
     num_combinations: int
-    blocks: Mapping[int, BlockSpec]
-    count: int = 1
+    blocks: Mapping[int, BlockSpec]  # by combination
+    count: int = 1  # how often it stands there
 
     @property
     def end(self) -> int:

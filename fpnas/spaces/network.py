@@ -1,4 +1,4 @@
-"""Spaces of networks: block groups between a stem and a head."""
+"""Spaces of networks: block groups between a stem and a head; by name, and that of a config."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from functools import cached_property
 from torch import Tensor
 
 from fpnas.archs import Architecture
-from fpnas.blocks import BlockSpec, Cost
+from fpnas.blocks import SHORTCUTS, BlockSpec, Cost
+from fpnas.config import CfgNode
+from fpnas.config.checks import check_name
 from fpnas.errors import ConfigError
 from fpnas.spaces.block_group import BlockGroup
 from fpnas.spaces.cost_table import BlockCosts
 from fpnas.spaces.space import SearchSpace, SearchVariable, VariableGroup
+from fpnas.utils.registry import Registry
 
 
 class NetworkSpace(SearchSpace):
@@ -131,3 +134,31 @@ class NetworkSpace(SearchSpace):
         if cost not in self._cost_tables:
             self._cost_tables[cost] = BlockCosts(self, cost)
         return self._cost_tables[cost]
+
+
+SPACE_REGISTRY = Registry(
+    "SPACE",
+    contract="""Names of search spaces: callables without arguments that return a NetworkSpace.
+
+    Register your own::
+
+        @SPACE_REGISTRY.register(name="My-Space")
+        def my_space() -> NetworkSpace:
+            return NetworkSpace("My-Space", input_size=32, stem=..., block_groups=[...], head=...)
+    """,
+)
+
+
+def get_space(name: str) -> NetworkSpace:
+    """The space called ``name``. Raises UnknownNameError, which lists the names."""
+    return SPACE_REGISTRY.get(name)()
+
+
+def build_space(cfg: CfgNode) -> NetworkSpace:
+    """Space ``SEARCH.SPACE`` with ``SEARCH.SHORTCUT``; costs at its own input size and classes.
+
+    Raises ConfigError on an unknown shortcut or one that the space's blocks do not have.
+    """
+    space, shortcut = get_space(cfg.SEARCH.SPACE), cfg.SEARCH.SHORTCUT
+    check_name("SEARCH.SHORTCUT", shortcut, ("", *SHORTCUTS))
+    return space.with_shortcut(shortcut) if shortcut else space

@@ -11,34 +11,26 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fpnas.spaces.macro import (
-    EXPANSION,
-    FBNETV2_MICRO,
-    FP_NAS_MICRO,
-    Row,
-    block_groups,
-    imagenet_space,
-)
-from fpnas.spaces.network import NetworkSpace
-from fpnas.spaces.registry import SPACE_REGISTRY
+from fpnas.blocks import ConvSpec, HeadSpec
+from fpnas.spaces.block_group import BlockGroup, Row, block_groups
+from fpnas.spaces.network import SPACE_REGISTRY, NetworkSpace
+
+# Table 2. Kernel 0 is the skip. One split is Squeeze-Excite.
+FBNETV2_MICRO = {"kernel": (0, 3, 5), "act": ("relu", "swish"), "splits": (0, 1)}
+FP_NAS_MICRO = {"kernel": (0, 3, 5), "act": ("relu", "swish"), "splits": (0, 1, 2, 4)}
+
+# The expansion range of Table 1, (0.75, 4.5, 0.75).
+EXPANSION = (0.75, 1.5, 2.25, 3.0, 3.75, 4.5)
 
 
 class PaperFigures(NamedTuple):
-    """Printed figures; None where the paper gives none.
-
-    Attributes:
-        num_architectures: size of the space.
-        input_size: px.
-        num_blocks: MBConv blocks.
-        median_flops: multiply-adds.
-        source: where it is printed.
-    """
+    """Printed figures; None where the paper gives none."""
 
     num_architectures: float
-    input_size: int | None
-    num_blocks: int | None
-    median_flops: float | None
-    source: str
+    input_size: int | None  # px
+    num_blocks: int | None  # MBConv blocks
+    median_flops: float | None  # multiply-adds
+    source: str  # where they are printed
 
 
 PAPER_FIGURES: dict[str, PaperFigures] = {
@@ -64,6 +56,20 @@ FBNETV2_F_ROWS = (
     Row(EXPANSION, (112, 184, 8), repeats=1, stride=2),
     Row(EXPANSION, (112, 184, 8), repeats=3, stride=1),
 )
+
+
+def imagenet_space(name: str, input_size: int, groups: list[BlockGroup]) -> NetworkSpace:
+    """The groups between the stem and the head of Table 1.
+
+    The table does not print their activation; Swish is our choice.
+    """
+    return NetworkSpace(
+        name,
+        input_size,
+        stem=ConvSpec(channels=16, kernel=3, stride=2, act="swish"),
+        block_groups=groups,
+        head=HeadSpec(channels=1984, num_classes=1000, act="swish"),
+    )
 
 
 @SPACE_REGISTRY.register(name="FBNetV2-F")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from fpnas.blocks import ConvSpec, HeadSpec
-from fpnas.spaces.block_group import BlockGroup
-from fpnas.spaces.macro import FBNETV2_MICRO, FP_NAS_MICRO, Row, block_groups
-from fpnas.spaces.network import NetworkSpace
-from fpnas.spaces.registry import SPACE_REGISTRY
+from fpnas.spaces.block_group import BlockGroup, Row, block_groups
+from fpnas.spaces.network import SPACE_REGISTRY, NetworkSpace
+from fpnas.spaces.paper import FBNETV2_MICRO, FP_NAS_MICRO
 
 _EXPANSION = (1.5, 3.0, 4.5)
 

@@ -6,6 +6,7 @@ the very class that the network spaces extend.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,7 +90,10 @@ class SearchSpace:
             raise UserError(f"Space '{name}' repeats a group name: {', '.join(group_names)}.")
         self.variables = tuple(variable for group in self.groups for variable in group.variables)
         self.cardinalities = tuple(variable.cardinality for variable in self.variables)
-        self.group_columns = _consecutive_columns([len(group.variables) for group in self.groups])
+        columns = iter(range(len(self.variables)))
+        self.group_columns = tuple(
+            tuple(itertools.islice(columns, len(group.variables))) for group in self.groups
+        )
 
     @classmethod
     def from_variables(cls, name: str, groups: Sequence[Sequence[Sequence[Any]]]) -> SearchSpace:
@@ -161,30 +165,15 @@ class SearchSpace:
         if bad.any():
             position = bad.nonzero()[0]
             column = int(position[-1])
+            paths = [f"{group.name}.{v.name}" for group in self.groups for v in group.variables]
             raise UserError(
                 f"Choice {int(choices[tuple(position)])} of variable {column} "
-                f"('{self._path(column)}') in space '{self.name}' is out of range; "
+                f"('{paths[column]}') in space '{self.name}' is out of range; "
                 f"valid: 0 to {self.cardinalities[column] - 1}."
             )
-
-    def _path(self, column: int) -> str:
-        for group, columns in zip(self.groups, self.group_columns, strict=True):
-            if column in columns:
-                return f"{group.name}.{self.variables[column].name}"
-        raise IndexError(column)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}('{self.name}': {len(self.groups)} groups, "
             f"{len(self.variables)} variables, {self.num_architectures:.3g} architectures)"
         )
-
-
-def _consecutive_columns(sizes: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """``[2, 3]`` becomes ``((0, 1), (2, 3, 4))``."""
-    columns: list[tuple[int, ...]] = []
-    start = 0
-    for size in sizes:
-        columns.append(tuple(range(start, start + size)))
-        start += size
-    return tuple(columns)

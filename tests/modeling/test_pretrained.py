@@ -12,7 +12,7 @@ from backbone_cases import config, small_arch, small_net
 from fpnas.blocks import HeadSpec, PooledHeadSpec
 from fpnas.errors import CheckpointError
 from fpnas.modeling import SearchedBackbone, SearchedNet, build_model, load_pretrained
-from fpnas.modeling.pretrained import adapt_channels, classifier_weights, input_weights
+from fpnas.modeling.build import adapt_channels, classifier_weights, input_weights
 
 
 @pytest.fixture

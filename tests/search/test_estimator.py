@@ -30,11 +30,11 @@ def test_adaptive_starts_with_the_intended_number_despite_rounding(samples, size
     assert rule.num_samples(math.log(size)) == samples
 
 
-@given(st.floats(0.01, 4), st.floats(0, 100), st.integers(1, 3))
-def test_adaptive_is_floor_of_lambda_entropy(lambda_, entropy, minimum):
+@given(st.floats(0.01, 4), st.floats(0, 100))
+def test_adaptive_is_floor_of_lambda_entropy(lambda_, entropy):
     product = lambda_ * entropy
-    found = AdaptiveSampling(lambda_, minimum).num_samples(entropy)
-    assert found in {max(minimum, math.floor(product)), max(minimum, math.floor(product + 1e-9))}
+    found = AdaptiveSampling(lambda_).num_samples(entropy)
+    assert found in {max(1, math.floor(product)), max(1, math.floor(product + 1e-9))}
 
 
 def test_a_quarter_on_fbnetv2_f_is_14_in_nats():
@@ -51,7 +51,6 @@ def test_fixed_ignores_the_entropy():
         lambda: FixedSampling(0),
         lambda: AdaptiveSampling(0.0),
         lambda: AdaptiveSampling(math.nan),
-        lambda: AdaptiveSampling(0.25, minimum=0),
     ],
 )
 def test_unusable_sampling(make):

@@ -102,7 +102,7 @@ def test_result_survives_saving(tmp_path):
     assert torch.equal(loaded.distribution.logits, result.distribution.logits)
     assert loaded.history == result.history
     assert loaded.summary() == result.summary()
-    for one, two in zip(loaded.top(9), result.top(9), strict=True):
+    for one, two in zip(loaded.distribution.top(9), result.distribution.top(9), strict=True):
         assert torch.equal(one, two)
     assert loaded.space.decode(loaded.choices) == SPACE.decode(result.choices)
     assert SearchResult.load(path, SPACE).space is SPACE

@@ -10,7 +10,7 @@ from toy_supernet import SPACE, Batches
 from fpnas.errors import DivergedError
 from fpnas.modeling import SuperNet
 from fpnas.search import AdaptiveSampling, ArchitectureSearcher, FixedSampling
-from fpnas.search.trainer import Sample, SearchTrainer
+from fpnas.search.methods import Sample, SearchTrainer
 from fpnas.solver import SharedSGD
 
 THREE_SAMPLES = FixedSampling(3)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fpnas.solver import build_ema
-from fpnas.solver.ema import decay_at
+from fpnas.solver.optimizer import decay_at
 
 
 def run(decay: float, steps: int) -> tuple[list[float], float]:

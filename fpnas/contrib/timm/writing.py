@@ -36,10 +36,7 @@ def to_timm(arch: Architecture, divisor: int = 8) -> list[list[str]]:
 
     With the stem, the head and the conventions of ``arch``, :func:`from_timm` makes the same
     network of them. A skip that is the identity is left out, another one becomes the convolution
-    that it is.
-
-    Args:
-        divisor: as in :func:`from_timm`.
+    that it is. ``divisor`` as in :func:`from_timm`.
 
     Raises ConfigError, which names the block, on what timm's strings cannot express.
     """
