@@ -464,7 +464,9 @@ def test_num_classes() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ConfigError, match=r"SEARCH\.SHARING is 'none'; valid: 'paper', 'pointwise', 'all'"):
+    with pytest.raises(
+        ConfigError, match=r"SEARCH\.SHARING is 'none'; valid: 'paper', 'pointwise', 'all'"
+    ):
         SuperNet(two_groups(), sharing="none")
     supernet = SuperNet(two_groups())
     with pytest.raises(UserError, match="out of range"):
