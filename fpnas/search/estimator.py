@@ -18,6 +18,7 @@ from torch import Tensor
 from fpnas.config import CfgNode
 from fpnas.errors import UserError, check_known
 from fpnas.search.distribution import ArchitectureDistribution
+from fpnas.search.most_probable import BudgetSolution
 from fpnas.spaces.space import SearchSpace
 
 # lambda * H is often meant to be an integer, as at the uniform distribution, and comes out a few
@@ -148,9 +149,25 @@ def check_log_likelihoods(log_likelihoods: Tensor, choices: Tensor) -> Tensor:
 
 
 # The estimators: what happens to the samples of a step before and after they are evaluated. -------
-# An ArchitectureSearcher, which itself asks its estimator. Of use here: its ``distribution`` and
-# ``generator``, ``beta``, ``costs``, ``outside_budget``, ``within_budget`` and ``follow``.
-Searched = Any
+class Searched(Protocol):
+    """What an estimator sees of a search, an :class:`~fpnas.search.ArchitectureSearcher`."""
+
+    space: SearchSpace
+    distribution: ArchitectureDistribution
+    generator: torch.Generator
+    beta: float
+
+    def costs(self, choices: Tensor) -> Tensor:
+        """The cost of each architecture, float64 [K]; 0 without a cost function."""
+
+    def outside_budget(self, costs: Tensor) -> Tensor:
+        """Which of ``costs`` [K] exceed the target or miss the floor, bool [K]."""
+
+    def within_budget(self) -> BudgetSolution:
+        """The most probable architecture within budget."""
+
+    def follow(self, loss: Tensor) -> None:
+        """One step of Adam that lowers ``loss`` by moving alpha."""
 
 
 @dataclass

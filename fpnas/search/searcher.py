@@ -297,27 +297,37 @@ def search(
     cost: CostFunction | None = None,
     target: float | None = None,
     *,
+    estimator: str | Estimator = "budgeted",
+    sampling: Sampling | None = None,
     iterations: int = 1000,
+    seed: int = 0,
     distribution: str = "mixed",
     joint_iteration: int | None = None,
     likelihood_scale: float = 1.0,
+    beta: float = 0.3,
+    lr: float = 0.016,
     callback: Callback | None = None,
-    **options: Any,
 ) -> SearchResult:
     """Learn a distribution over the architectures of ``space``; return the best within budget.
 
     Args:
-        space, cost, target: as in :class:`ArchitectureSearcher`.
+        space: what is searched, for instance ``SearchSpace.from_variables(...)``.
         evaluate: ``evaluate(choices[K, V]) -> log-likelihoods[K]``. Called once a step with a few
-            architectures; may be noisy, with a randomness of its own. Only differences within a
-            call matter.
+            architectures; may be noisy. Only differences within a call matter.
+        cost: ``cost(choices[K, V]) -> [K]``, positive and cheap to compute. None: no cost.
+        target: the returned architecture's cost is at most this. None: no limit.
+        estimator: "budgeted" (ours) or "paper" (equation 7 to the letter).
+        sampling: number of architectures a step. None: lambda = 1/4 as in the paper, or more where
+            that would start with fewer than 14.
         iterations: steps of alpha.
+        seed: of the sampled architectures. ``evaluate`` has its own randomness.
         distribution: "joint", "factorized", or "mixed": factorised first, then joint.
         joint_iteration: for "mixed", the number of factorised steps. None: a quarter of all.
         likelihood_scale: factor of the log-likelihoods. The larger, the sharper the likelihood
             shares; "paper" is sensitive to it, "budgeted" hardly.
+        beta: coefficient of the cost share in equation 7.
+        lr: Adam's constant learning rate for alpha.
         callback: ``callback(iteration, scalars)`` after every step, for progress and logs.
-        **options: as in :class:`ArchitectureSearcher`: floor, estimator, sampling, beta, lr, seed.
 
     Raises UserError on arguments that cannot be used, BudgetError on an unreachable target.
     """
@@ -328,8 +338,17 @@ def search(
     mixed = distribution == "mixed"
     if joint_iteration is not None and not mixed:
         raise UserError(f"joint_iteration belongs to distribution='mixed', found '{distribution}'.")
-    first = "factorized" if mixed else distribution
-    searcher = ArchitectureSearcher(space, cost, target, distribution=first, **options)
+    searcher = ArchitectureSearcher(
+        space,
+        cost,
+        target,
+        estimator=estimator,
+        sampling=sampling,
+        distribution="factorized" if mixed else distribution,
+        beta=beta,
+        lr=lr,
+        seed=seed,
+    )
     switch = iterations // 4 if joint_iteration is None else joint_iteration
     for iteration in range(iterations):
         if mixed and iteration == switch:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -14,9 +14,22 @@ from torch import Tensor
 from fpnas.blocks import BlockShape, BlockSpec, output_size
 from fpnas.errors import UserError
 from fpnas.spaces.block_group import BlockGroup
+from fpnas.spaces.space import SearchVariable
 
-# A NetworkSpace, which itself looks its costs up in tables.
-Network = Any
+
+class Network(Protocol):
+    """What a table reads of a NetworkSpace, which itself looks its costs up in tables."""
+
+    name: str
+    input_size: int
+    stem: BlockSpec
+    block_groups: Sequence[BlockGroup]
+    head: BlockSpec
+    variables: Sequence[SearchVariable]
+    cardinalities: Sequence[int]
+    group_columns: Sequence[Sequence[int]]
+
+    def check(self, choices: Tensor) -> None: ...
 
 
 class _Blocks(dict[int, BlockSpec]):
