@@ -7,12 +7,12 @@ al. 2016), through which the loss has a gradient in alpha. All choices are compu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
+from fpnas.data.streaming import BatchSource
 from fpnas.engine import check_finite
 from fpnas.errors import UserError
 from fpnas.modeling.masked_supernet import MaskedSuperNet
@@ -100,10 +100,10 @@ class DifferentiableTrainer(SupernetTrainer):
     The temperature falls exponentially from the end of the warm-up to the end of the search.
 
     Args:
-        *args: as in :class:`SupernetTrainer`.
+        supernet, optimizer, searchers, train_loader, val_loader, warmup_iterations, clip_grad_norm,
+            channels_last, amp: as in :class:`SupernetTrainer`.
         iterations: steps of the whole search, over which the temperature falls.
         temperatures: of the Gumbel-softmax, in the first and in the last step.
-        **options: as in :class:`SupernetTrainer`.
 
     Raises UserError on temperatures that are not above 0.
     """
@@ -119,12 +119,30 @@ class DifferentiableTrainer(SupernetTrainer):
 
     def __init__(
         self,
-        *args: Any,
+        supernet: MaskedSuperNet,
+        optimizer: torch.optim.Optimizer,
+        searchers: Sequence[RelaxedSearcher],
+        train_loader: BatchSource,
+        val_loader: BatchSource,
+        *,
+        warmup_iterations: int,
         iterations: int,
         temperatures: tuple[float, float] = (5.0, 0.5),
-        **options: Any,
+        clip_grad_norm: float = 0.0,
+        channels_last: bool = False,
+        amp: bool = False,
     ) -> None:
-        super().__init__(*args, **options)
+        super().__init__(
+            supernet,
+            optimizer,
+            searchers,
+            train_loader,
+            val_loader,
+            warmup_iterations=warmup_iterations,
+            clip_grad_norm=clip_grad_norm,
+            channels_last=channels_last,
+            amp=amp,
+        )
         if min(temperatures) <= 0:
             raise UserError(f"Temperatures must be above 0, found {temperatures}.")
         self._iterations = iterations
@@ -134,15 +152,31 @@ class DifferentiableTrainer(SupernetTrainer):
     def from_cfg(
         cls, cfg: CfgNode, setup: SearchSetup, supernet: MaskedSuperNet
     ) -> DifferentiableTrainer:
+        search = cfg.SEARCH
+        searchers = [
+            RelaxedSearcher(
+                budget.space,
+                budget.cost,
+                budget.target,
+                floor=search.FLOOR,
+                beta=search.BETA,
+                lr=search.ALPHA_LR,
+                seed=cfg.SEED + number,
+            )
+            for number, budget in enumerate(setup.budgets)
+        ]
         return cls(
             supernet,
             build_optimizer(cfg, supernet),
-            cls._searchers(RelaxedSearcher, cfg, setup),
+            searchers,
             setup.train_loader,
             setup.val_loader,
             iterations=setup.max_iter,
             temperatures=(cfg.SEARCH.TEMPERATURE_START, cfg.SEARCH.TEMPERATURE_END),
-            **cls._common_options(cfg, setup),
+            warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
+            clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
+            channels_last=cfg.SOLVER.CHANNELS_LAST,
+            amp=cfg.SOLVER.AMP,
         )
 
     @property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_unused
+from fpnas.data.streaming import BatchSource
 from fpnas.engine import check_finite
 from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search.differentiable import DifferentiableTrainer
@@ -43,11 +44,11 @@ class SearchTrainer(SupernetTrainer):
     over the processes once a step.
 
     Args:
-        *args: as in :class:`SupernetTrainer`.
+        supernet, optimizer, searchers, train_loader, val_loader, warmup_iterations, clip_grad_norm,
+            channels_last, amp: as in :class:`SupernetTrainer`.
         warmup_samples: architectures of each step of the warm-up; None: as the sampling rule says.
         joint_iteration: step before which factorised distributions turn joint; None: never.
         likelihood_scale: the log-likelihood of a validation batch is this times its mean per image.
-        **options: as in :class:`SupernetTrainer`.
     """
 
     supernet: SuperNet
@@ -55,13 +56,31 @@ class SearchTrainer(SupernetTrainer):
 
     def __init__(
         self,
-        *args: Any,
+        supernet: SuperNet,
+        optimizer: SharedSGD,
+        searchers: Sequence[ArchitectureSearcher],
+        train_loader: BatchSource,
+        val_loader: BatchSource,
+        *,
+        warmup_iterations: int,
         joint_iteration: int | None,
         likelihood_scale: float,
         warmup_samples: int | None = None,
-        **options: Any,
+        clip_grad_norm: float = 0.0,
+        channels_last: bool = False,
+        amp: bool = False,
     ) -> None:
-        super().__init__(*args, **options)
+        super().__init__(
+            supernet,
+            optimizer,
+            searchers,
+            train_loader,
+            val_loader,
+            warmup_iterations=warmup_iterations,
+            clip_grad_norm=clip_grad_norm,
+            channels_last=channels_last,
+            amp=amp,
+        )
         self._joint_iteration = joint_iteration
         self._warmup_samples = warmup_samples
         self._likelihood_scale = likelihood_scale
@@ -69,14 +88,21 @@ class SearchTrainer(SupernetTrainer):
     @classmethod
     def from_cfg(cls, cfg: CfgNode, setup: SearchSetup, supernet: SuperNet) -> SearchTrainer:
         search = cfg.SEARCH
-        searchers = cls._searchers(
-            ArchitectureSearcher,
-            cfg,
-            setup,
-            estimator=search.ESTIMATOR,
-            sampling=SAMPLING[search.SAMPLING](search),
-            distribution=FIRST_DISTRIBUTION[search.DISTRIBUTION],
-        )
+        searchers = [
+            ArchitectureSearcher(
+                budget.space,
+                budget.cost,
+                budget.target,
+                floor=search.FLOOR,
+                estimator=search.ESTIMATOR,
+                sampling=SAMPLING[search.SAMPLING](search),
+                distribution=FIRST_DISTRIBUTION[search.DISTRIBUTION],
+                beta=search.BETA,
+                lr=search.ALPHA_LR,
+                seed=cfg.SEED + number,
+            )
+            for number, budget in enumerate(setup.budgets)
+        ]
         is_mixed = search.DISTRIBUTION == "mixed"
         return cls(
             supernet,
@@ -87,7 +113,10 @@ class SearchTrainer(SupernetTrainer):
             joint_iteration=setup.iterations(search.JOINT_EPOCH) if is_mixed else None,
             likelihood_scale=search.LIKELIHOOD_SCALE,
             warmup_samples=search.WARMUP_SAMPLES or None,
-            **cls._common_options(cfg, setup),
+            warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
+            clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
+            channels_last=cfg.SOLVER.CHANNELS_LAST,
+            amp=cfg.SOLVER.AMP,
         )
 
     def _draw(self) -> Sample:

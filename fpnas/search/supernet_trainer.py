@@ -95,27 +95,6 @@ class SupernetTrainer(TrainerBase):
     def from_cfg(cls, cfg: CfgNode, setup: SearchSetup, supernet: SuperNet) -> SupernetTrainer:
         """The trainer of ``supernet`` that SEARCH and SOLVER ask for, on what ``setup`` holds."""
 
-    @staticmethod
-    def _searchers(
-        kind: type[ArchitectureSearcher], cfg: CfgNode, setup: SearchSetup, **options: Any
-    ) -> list[Any]:
-        """A new searcher of this ``kind`` for each budget; ``options`` are those of the kind."""
-        options |= {"floor": cfg.SEARCH.FLOOR, "beta": cfg.SEARCH.BETA, "lr": cfg.SEARCH.ALPHA_LR}
-        return [
-            kind(budget.space, budget.cost, budget.target, seed=cfg.SEED + number, **options)
-            for number, budget in enumerate(setup.budgets)
-        ]
-
-    @staticmethod
-    def _common_options(cfg: CfgNode, setup: SearchSetup) -> dict[str, Any]:
-        """The keyword arguments of this base class."""
-        return {
-            "warmup_iterations": setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
-            "clip_grad_norm": cfg.SOLVER.CLIP_GRAD_NORM,
-            "channels_last": cfg.SOLVER.CHANNELS_LAST,
-            "amp": cfg.SOLVER.AMP,
-        }
-
     @property
     def searcher(self) -> ArchitectureSearcher:
         """The searcher whose turn it is."""
