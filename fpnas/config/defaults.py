@@ -163,7 +163,7 @@ _C.SEARCH.SHORTCUT = ""
 # "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
 # computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
 # distribution is factorised; it refuses DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES,
-# ESTIMATOR, LIKELIHOOD_SCALE, WARMUP_SAMPLES and CLASSIFIER_LR, which it does not use.
+# ESTIMATOR, FORGETTING, LIKELIHOOD_SCALE, WARMUP_SAMPLES and CLASSIFIER_LR, which it does not use.
 _C.SEARCH.METHOD = "probabilistic"
 # Temperature of the Gumbel-softmax in a differentiable search, at the end of the warm-up and at the
 # end of the search; it falls exponentially in between.
@@ -202,7 +202,13 @@ _C.SEARCH.LAMBDA = 0.25
 _C.SEARCH.NUM_SAMPLES = 14
 # "paper": equation 7 to the letter. "budgeted": over-target samples are redrawn before they are
 # evaluated, at least 2 samples a step, and the mean of the importance weights is subtracted.
+# "additive": every rating so far counts, by a Gaussian posterior over the effects of all choices;
+# samples are drawn by it, and several budgets share the ratings. BETA, ALPHA_LR and
+# LIKELIHOOD_SCALE do not matter to it, and it has at least 4 samples a step.
 _C.SEARCH.ESTIMATOR = "budgeted"
+# What earlier ratings keep of their weight in a step of "additive", which changes with the
+# supernet; 1: all of it.
+_C.SEARCH.FORGETTING = 1.0
 # Coefficient beta of the cost share in equation 7; in a differentiable search, of the hinge
 # max(0, expected cost / target - 1) beside the cross-entropy.
 _C.SEARCH.BETA = 0.3

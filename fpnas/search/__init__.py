@@ -5,7 +5,8 @@ from fpnas.search.distribution import (
     FactorizedDistribution,
     JointDistribution,
 )
-from fpnas.search.estimator import ESTIMATORS, AdaptiveSampling, Estimator, FixedSampling
+from fpnas.search.estimator import AdaptiveSampling, Estimator, FixedSampling
+from fpnas.search.estimators import ESTIMATORS
 from fpnas.search.most_probable import BudgetSolution, most_probable_within
 from fpnas.search.result import Candidate, SearchResult
 from fpnas.search.searcher import ArchitectureSearcher, search

@@ -112,6 +112,7 @@ class DifferentiableTrainer(SupernetTrainer):
     rated = "mixtures of all choices"
     unused = (
         *("DISTRIBUTION", "JOINT_EPOCH", "SAMPLING", "LAMBDA", "NUM_SAMPLES", "ESTIMATOR"),
+        "FORGETTING",
         *("LIKELIHOOD_SCALE", "WARMUP_SAMPLES", "CLASSIFIER_LR"),
     )
     supernet: MaskedSuperNet

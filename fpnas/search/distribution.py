@@ -56,6 +56,7 @@ class ArchitectureDistribution(nn.Module):
                 strides[column], factor_of[column] = size, f
                 size *= space.cardinalities[column]
             sizes.append(size)
+        self.factors = tuple(map(tuple, factors))
         self.factor_sizes = tuple(sizes)
 
         valid = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]

@@ -6,7 +6,6 @@ it is printed, and beside it the rules of our own.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fpnas.config import CfgNode
-from fpnas.errors import UserError, check_known
+from fpnas.errors import UserError
 from fpnas.search.distribution import ArchitectureDistribution
 from fpnas.search.most_probable import BudgetSolution
 from fpnas.spaces.space import SearchSpace
@@ -163,8 +162,10 @@ class Searched(Protocol):
     def outside_budget(self, costs: Tensor) -> Tensor:
         """Which of ``costs`` [K] exceed the target or miss the floor, bool [K]."""
 
-    def within_budget(self) -> BudgetSolution:
-        """The most probable architecture within budget."""
+    def most_probable(
+        self, distribution: ArchitectureDistribution, max_candidates: int
+    ) -> BudgetSolution:
+        """The architecture within budget that is most probable under any ``distribution``."""
 
     def follow(self, loss: Tensor) -> None:
         """One step of Adam that lowers ``loss`` by moving alpha."""
@@ -198,6 +199,9 @@ class Estimator:
                 f"{self.min_samples} and {self.max_redraws}."
             )
 
+    def begin(self, search: Searched) -> None:
+        """Get ready for this search, before anything is drawn."""
+
     def draw(self, search: Searched, num_samples: int) -> Tensor:
         """The architectures of a step, int64 [num_samples, V], before any is redrawn."""
         return search.distribution.sample(num_samples, search.generator)
@@ -225,25 +229,16 @@ class Estimator:
         weights = importance_weights(log_likelihoods, hinge, search.beta, self.baseline)
         search.follow(surrogate_loss(search.distribution, choices, weights))
 
+    def observe(self, search: Searched, choices: Tensor, log_likelihoods: Tensor) -> None:
+        """Hear of the ratings of another search's samples; of no use to equation 7."""
+
+    def best(self, search: Searched, max_candidates: int) -> BudgetSolution:
+        """The result of the search so far; see :func:`most_probable_within`."""
+        return search.most_probable(search.distribution, max_candidates)
+
     def state_dict(self) -> dict[str, Any]:
         """What it remembers from step to step, as tensors and plain Python values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state`` was taken."""
-
-
-ESTIMATORS: dict[str, Estimator] = {
-    # Equation 7 to the letter.
-    "paper": Estimator("paper"),
-    # With one sample its likelihood share is 1 whatever its likelihood, hence at least 2.
-    "budgeted": Estimator("budgeted", min_samples=2, max_redraws=20, baseline=True),
-}
-
-
-def get_estimator(estimator: str | Estimator) -> Estimator:
-    """A fresh estimator of this name, or a copy of the given one. Raises UnknownNameError."""
-    if isinstance(estimator, Estimator):
-        return copy.deepcopy(estimator)
-    check_known(estimator, ESTIMATORS, f"Unknown estimator '{estimator}'")
-    return copy.deepcopy(ESTIMATORS[estimator])

@@ -16,6 +16,7 @@ from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search.differentiable import DifferentiableTrainer
 from fpnas.search.distribution import FIRST_DISTRIBUTION
 from fpnas.search.estimator import SAMPLING
+from fpnas.search.estimators import AdditiveEstimator, get_estimator
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.setup import SearchSetup
 from fpnas.search.supernet_trainer import Batch, SupernetTrainer
@@ -88,13 +89,16 @@ class SearchTrainer(SupernetTrainer):
     @classmethod
     def from_cfg(cls, cfg: CfgNode, setup: SearchSetup, supernet: SuperNet) -> SearchTrainer:
         search = cfg.SEARCH
+        estimator = get_estimator(search.ESTIMATOR)
+        if isinstance(estimator, AdditiveEstimator):
+            estimator.forgetting = search.FORGETTING
         searchers = [
             ArchitectureSearcher(
                 budget.space,
                 budget.cost,
                 budget.target,
                 floor=search.FLOOR,
-                estimator=search.ESTIMATOR,
+                estimator=estimator,
                 sampling=SAMPLING[search.SAMPLING](search),
                 distribution=FIRST_DISTRIBUTION[search.DISTRIBUTION],
                 beta=search.BETA,
@@ -139,7 +143,11 @@ class SearchTrainer(SupernetTrainer):
         return [weight.grad for weight in self.supernet.store.touched()]
 
     def _update_alpha(self, sample: Sample, batch: Batch) -> dict[str, float]:
-        scalars = self.searcher.tell(sample.choices, self._log_likelihoods(sample.networks, batch))
+        log_likelihoods = self._log_likelihoods(sample.networks, batch)
+        scalars = self.searcher.tell(sample.choices, log_likelihoods)
+        for other in self.searchers:
+            if other is not self.searcher:
+                other.observe(sample.choices, log_likelihoods)
         scalars["val_loss"] = -scalars.pop("log_likelihood") / self._likelihood_scale
         return scalars
 

@@ -18,6 +18,8 @@ from fpnas.search.costs import (
 )
 from fpnas.search.distribution import ArchitectureDistribution
 
+MAX_CANDIDATES = 100_000  # architectures that are looked at for a result
+
 _BISECTIONS = 24
 _RANDOM_STARTS = 4
 
@@ -48,7 +50,7 @@ def most_probable_within(
     distribution: ArchitectureDistribution,
     cost: CostFunction,
     target: float,
-    max_candidates: int = 100_000,
+    max_candidates: int = MAX_CANDIDATES,
     floor: float = 0.0,
 ) -> BudgetSolution:
     """The most probable architecture with ``floor <= cost <= target``.

@@ -27,10 +27,10 @@ from fpnas.search.estimator import (
     Sampling,
     check_log_likelihoods,
     default_sampling,
-    get_estimator,
     hinge_cost,
 )
-from fpnas.search.most_probable import BudgetSolution, most_probable_within
+from fpnas.search.estimators import get_estimator
+from fpnas.search.most_probable import MAX_CANDIDATES, BudgetSolution, most_probable_within
 from fpnas.search.result import Candidate, SearchResult
 from fpnas.solver.optimizer import restore_optimizer
 from fpnas.spaces.space import SearchSpace
@@ -120,6 +120,7 @@ class ArchitectureSearcher:
         self.generator = torch.Generator().manual_seed(seed)
         self._draw: _Draw | None = None
         self._set_distribution(DISTRIBUTIONS[distribution](space))
+        self.estimator.begin(self)
         if floor:
             self.within_budget()  # raises now, not after the search, if the band is empty
 
@@ -172,6 +173,10 @@ class ArchitectureSearcher:
         self._record(scalars)
         return scalars
 
+    def observe(self, choices: Tensor, log_likelihoods: Tensor) -> None:
+        """Learn from the ratings of architectures that another searcher of this space asked for."""
+        self.estimator.observe(self, choices, check_log_likelihoods(log_likelihoods, choices))
+
     def discard(self) -> dict[str, float]:
         """Forget the architectures that ``ask`` returned: a step of a warm-up leaves alpha alone.
 
@@ -207,8 +212,14 @@ class ArchitectureSearcher:
 
     def within_budget(self) -> BudgetSolution:
         """The most probable architecture within budget. Raises BudgetError if there is none."""
+        return self.estimator.best(self, MAX_CANDIDATES)
+
+    def most_probable(
+        self, distribution: ArchitectureDistribution, max_candidates: int
+    ) -> BudgetSolution:
+        """As :meth:`within_budget`, under any ``distribution`` over the space."""
         floor = self.floor * self.target if self.floor else 0.0
-        return most_probable_within(self.distribution, self.cost, self.target, floor=floor)
+        return most_probable_within(distribution, self.cost, self.target, max_candidates, floor)
 
     def result(self, top_m: int = 5) -> SearchResult:
         """What was found so far, with the ``top_m`` most probable architectures and their costs."""

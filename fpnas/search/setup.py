@@ -28,7 +28,8 @@ from fpnas.errors import DataError
 from fpnas.modeling import SHARING, SearchedNet, SuperNet, recalibrate_bn
 from fpnas.search.budget import COSTS, Budget, build_budgets, short_target, targets_of
 from fpnas.search.distribution import FIRST_DISTRIBUTION
-from fpnas.search.estimator import SAMPLING, get_estimator
+from fpnas.search.estimator import SAMPLING
+from fpnas.search.estimators import AdditiveEstimator, get_estimator
 from fpnas.search.result import PRETRAINED_WAY
 from fpnas.solver import check_solver_config
 from fpnas.spaces import NetworkSpace, SearchSpace, build_space
@@ -51,7 +52,8 @@ def check_search_config(cfg: CfgNode) -> None:
     check_name("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, FIRST_DISTRIBUTION)
     check_name("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, SAMPLING)
     check_name("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
-    get_estimator(cfg.SEARCH.ESTIMATOR)
+    if not isinstance(get_estimator(cfg.SEARCH.ESTIMATOR), AdditiveEstimator):
+        check_unused(cfg, ["SEARCH.FORGETTING"], f"SEARCH.ESTIMATOR {cfg.SEARCH.ESTIMATOR!r}")
     SAMPLING[cfg.SEARCH.SAMPLING](cfg.SEARCH)
     check_solver_config(cfg)
     check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
@@ -63,6 +65,7 @@ def check_search_config(cfg: CfgNode) -> None:
         ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
         ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
         ("FLOOR", 0 <= search.FLOOR < 1, "at least 0, below 1"),
+        ("FORGETTING", 0 < search.FORGETTING <= 1, "above 0, at most 1"),
         ("BETA", search.BETA >= 0, "at least 0"),
         ("LIKELIHOOD_SCALE", search.LIKELIHOOD_SCALE > 0, "above 0"),
         ("CLASSIFIER_LR", search.CLASSIFIER_LR > 0, "above 0"),
@@ -106,8 +109,20 @@ def warn_of_few_steps(cfg: CfgNode, space: SearchSpace, steps: int) -> None:
     """Warn if so many steps after the warm-up cannot make the distribution prefer anything.
 
     A step moves a logit by about SEARCH.ALPHA_LR at most (Adam). After n steps that all agree, the
-    most probable of m values thus has the odds exp(2 n ALPHA_LR) : (m - 1).
+    most probable of m values thus has the odds exp(2 n ALPHA_LR) : (m - 1). "additive" has no such
+    limit, but cannot tell more values apart than it has ratings.
     """
+    estimator = get_estimator(cfg.SEARCH.ESTIMATOR)
+    if isinstance(estimator, AdditiveEstimator):
+        needed = math.ceil(sum(space.cardinalities) / estimator.min_samples)
+        if steps < needed:
+            logger.warning(
+                "This search is too short to find anything: %d steps after the warm-up, fewer than "
+                "the %d that it takes to rate each of %d values once. Raise SOLVER.EPOCHS, lower "
+                "SOLVER.BATCH_SIZE, or add images. %s",
+                *(steps, needed, sum(space.cardinalities), PRETRAINED_WAY),
+            )
+        return
     reach = 2 * cfg.SEARCH.ALPHA_LR * (steps // (len(cfg.SEARCH.TARGETS) or 1))
     values = max(space.cardinalities)
     odds = math.exp(min(reach, 100)) / max(values - 1, 1)

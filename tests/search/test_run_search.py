@@ -375,3 +375,28 @@ def test_one_class_cannot_be_searched_on(tmp_path: Path):
     with pytest.raises(DataError, match="one class"):
         search_run.run_search(make_cfg(tmp_path, DATA__NUM_RANDOM_CLASSES=1))
     assert not any(tmp_path.iterdir())
+
+
+def test_the_additive_estimator_shares_ratings_between_budgets(tmp_path: Path):
+    cfg = make_cfg(tmp_path, SEARCH__ESTIMATOR="additive", SEARCH__FORGETTING=0.9)
+    cfg.merge_from_list(["SEARCH.TARGETS", "[4e5, 5e5]"])
+    results = search_run.run_search(cfg)
+    assert [result.cost <= target for result, target in zip(results, (4e5, 5e5), strict=True)] == [
+        True,
+        True,
+    ]
+    log = (tmp_path / "log.txt").read_text()
+    assert "6 steps after the warm-up, fewer than the" in log
+    # Six steps in turns: each budget's own three taught the other as well.
+    for result in results:
+        assert len(result.history["entropy"]) == 3
+        assert result.entropy < result.uniform_entropy - 0.01
+
+
+def test_forgetting_belongs_to_the_additive_estimator(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"SEARCH\.FORGETTING is 0\.9; valid: 1\.0"):
+        search_run.run_search(make_cfg(tmp_path, SEARCH__FORGETTING=0.9))
+    with pytest.raises(ConfigError, match=r"SEARCH\.FORGETTING .* above 0"):
+        search_run.run_search(
+            make_cfg(tmp_path, SEARCH__ESTIMATOR="additive", SEARCH__FORGETTING=0.0)
+        )
