@@ -3,13 +3,20 @@
     python benchmarks/tabular_search.py --benchmark nas-bench-macro --data FILE \
         --method paper budgeted --iterations 1000 --target-percentile 60 --seeds 10 --json OUT
 
-prints a table and writes ``{method: {samples, mode_cost_ratio, mode_accuracy, accuracy, rank,
-regret, regret_se, final_entropy, within_budget}}``: means over seeds (and targets, if several are
-given). Accuracies are in percent, regret in accuracy points below the best architecture within
+    python benchmarks/tabular_search.py --benchmark nas-bench-macro --data FILE \
+        --method additive budgeted evolution random --ratings 100 250 500 1000 2000 4000 8000 \
+        --target-percentile 40 60 80 --seeds 50 --json OUT
+
+The first prints a table and writes ``{method: {samples, mode_cost_ratio, mode_accuracy, accuracy,
+rank, regret, regret_se, final_entropy, within_budget}}``: means over seeds (and targets, if several
+are given). Accuracies are in percent, regret in accuracy points below the best architecture within
 budget; the mode is the most probable architecture, ``accuracy``, ``rank`` (1 = best within budget)
 and ``regret`` are those of the architecture returned; entropy is in nats; ``within_budget`` is a
 share. What a method does not have (the mode of an evolution) is null. ``samples`` counts evaluated
 architectures.
+
+With ``--ratings`` every method rates exactly so many architectures, and what it would return after
+each of these numbers is judged: ``{method: {ratings: {the same keys}}}``.
 
 Another benchmark: put its adapter (see tabular.py beside this file) into a module of yours and name
 it, ``--benchmark my_module:load``.
@@ -29,13 +36,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tabular import TabularBenchmark
+from tabular import LikelihoodOfError, TabularBenchmark
 from torch import Tensor
 from tqdm import tqdm
 
 from fpnas.errors import UserError, check_known
-from fpnas.search import AdaptiveSampling, FixedSampling, SearchResult, search
+from fpnas.search import (
+    AdaptiveSampling,
+    ArchitectureSearcher,
+    FixedSampling,
+    SearchResult,
+    search,
+)
 from fpnas.search.baselines import BaselineResult, random_search, regularized_evolution
+from fpnas.search.estimator import Sampling
 
 BENCHMARKS = {
     "nas-bench-macro": "tabular:nas_bench_macro",
@@ -45,7 +59,15 @@ FIRST_SAMPLES = 14  # K at the uniform distribution, K0
 # Random search and evolution evaluate this share of K0 * iterations: about what adaptive sampling
 # draws, so that all methods but paper-fixed spend the same.
 BASELINE_SHARE = 0.59
-METHODS = ("paper", "paper-fixed", "budgeted", "random", "evolution")
+BASELINES = {"random": random_search, "evolution": regularized_evolution}
+# Methods that are searches -> their estimator.
+_ESTIMATORS = {
+    "paper": "paper",
+    "paper-fixed": "paper",
+    "budgeted": "budgeted",
+    "additive": "additive",
+}
+METHODS = (*_ESTIMATORS, *BASELINES)
 
 
 @dataclass(frozen=True)
@@ -63,33 +85,81 @@ class Run:
 
 def run_method(method: str, run: Run) -> SearchResult | BaselineResult:
     """Search with one method; the result's architecture is within budget."""
-    benchmark = run.benchmark
-    generator = torch.Generator().manual_seed(run.seed + 1_000_003)  # apart from the search's own
-    evaluate = benchmark.evaluator(generator, run.likelihood_scale, run.noise)
-    if method in ("random", "evolution"):
-        baseline = random_search if method == "random" else regularized_evolution
-        return baseline(
-            benchmark.space,
-            evaluate,
-            benchmark.cost,
-            run.target,
-            num_samples=max(1, round(BASELINE_SHARE * FIRST_SAMPLES * run.iterations)),
-            seed=run.seed,
+    if method in BASELINES:
+        return _baseline(
+            method, run, max(1, round(BASELINE_SHARE * FIRST_SAMPLES * run.iterations))
         )
-    fixed = method == "paper-fixed"
+    benchmark = run.benchmark
     return search(
         benchmark.space,
-        evaluate,
+        _evaluator(run),
         benchmark.cost,
         run.target,
-        estimator="budgeted" if method == "budgeted" else "paper",
-        sampling=FixedSampling(FIRST_SAMPLES)
-        if fixed
-        else AdaptiveSampling.starting_at(FIRST_SAMPLES, benchmark.space.num_architectures),
+        estimator=_ESTIMATORS[method],
+        sampling=_sampling(method, run),
         iterations=run.iterations,
         seed=run.seed,
         distribution=run.distribution,
     )
+
+
+def run_ratings(
+    method: str, run: Run, counts: Sequence[int]
+) -> dict[int, SearchResult | BaselineResult]:
+    """What the method would return after each of ``counts`` (ascending) rated architectures."""
+    if method in BASELINES:
+        whole = _baseline(method, run, counts[-1])
+        return {count: _after(whole, count, run) for count in counts}
+    mixed = run.distribution == "mixed"
+    searcher = ArchitectureSearcher(
+        run.benchmark.space,
+        run.benchmark.cost,
+        run.target,
+        estimator=_ESTIMATORS[method],
+        sampling=_sampling(method, run),
+        distribution="factorized" if mixed else run.distribution,
+        seed=run.seed,
+    )
+    evaluate, results, rated = _evaluator(run), {}, 0
+    for count in counts:
+        while rated < count:
+            if mixed and rated >= counts[-1] / 4:
+                searcher.convert_to_joint()
+            choices = searcher.ask()
+            if len(choices) > count - rated:
+                searcher.discard()
+                choices = searcher.ask(count - rated)
+            searcher.tell(choices, evaluate(choices))
+            rated += len(choices)
+        results[count] = searcher.result()
+    return results
+
+
+def _evaluator(run: Run) -> LikelihoodOfError:
+    generator = torch.Generator().manual_seed(run.seed + 1_000_003)  # apart from the search's own
+    return run.benchmark.evaluator(generator, run.likelihood_scale, run.noise)
+
+
+def _sampling(method: str, run: Run) -> Sampling:
+    if method == "paper-fixed":
+        return FixedSampling(FIRST_SAMPLES)
+    return AdaptiveSampling.starting_at(FIRST_SAMPLES, run.benchmark.space.num_architectures)
+
+
+def _baseline(method: str, run: Run, num_samples: int) -> BaselineResult:
+    benchmark = run.benchmark
+    options = {"num_samples": num_samples, "seed": run.seed}
+    return BASELINES[method](
+        benchmark.space, _evaluator(run), benchmark.cost, run.target, **options
+    )
+
+
+def _after(whole: BaselineResult, count: int, run: Run) -> BaselineResult:
+    """A baseline that had ended after its first ``count`` ratings."""
+    best = whole.evaluated[whole.log_likelihoods[:count].argmax()]
+    cost = float(run.benchmark.cost(best[None]))
+    evaluated, ratings = whole.evaluated[:count], whole.log_likelihoods[:count]
+    return BaselineResult(best, cost, whole.target, evaluated, ratings)
 
 
 class Judge:
@@ -178,6 +248,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, help="file or folder of the benchmark")
     parser.add_argument("--method", required=True, nargs="+", choices=METHODS)
     parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument(
+        "--ratings", type=int, nargs="+", default=[], metavar="N", help="in place of --iterations"
+    )
     parser.add_argument("--target-percentile", type=float, nargs="+", default=[60.0])
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds")
     parser.add_argument("--first-seed", type=int, default=0)
@@ -214,20 +287,35 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, float | None]
                 for judge in judges
             ]
             scores.append(
-                [judge(run_method(method, run)) for judge, run in zip(judges, runs, strict=True)]
+                [
+                    _judged(judge, method, run, sorted(args.ratings))
+                    for judge, run in zip(judges, runs, strict=True)
+                ]
             )
-        report[method] = summarise(scores)
-    print_table(report)
+        at = {
+            count: summarise([[one[count] for one in seed] for seed in scores])
+            for count in scores[0][0]
+        }
+        report[method] = at if args.ratings else at[0]
+        print_table({f"{method} {count or ''}": summary for count, summary in at.items()})
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
+def _judged(
+    judge: Judge, method: str, run: Run, counts: Sequence[int]
+) -> dict[int, dict[str, float]]:
+    """The scores after each of ``counts`` ratings; without any, of the whole search, as 0."""
+    results = run_ratings(method, run, counts) if counts else {0: run_method(method, run)}
+    return {count: judge(result) for count, result in results.items()}
+
+
 def print_table(report: dict[str, dict[str, float | None]]) -> None:
-    print("method      " + "".join(f"{key:>17}" for key in KEYS))
+    print("method          " + "".join(f"{key:>17}" for key in KEYS))
     for method, summary in report.items():
         cells = ["-" if summary[key] is None else f"{summary[key]:.4g}" for key in KEYS]
-        print(f"{method:12}" + "".join(f"{cell:>17}" for cell in cells))
+        print(f"{method:16}" + "".join(f"{cell:>17}" for cell in cells))
 
 
 if __name__ == "__main__":

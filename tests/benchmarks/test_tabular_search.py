@@ -201,3 +201,22 @@ def test_unusable_data(tabular, tmp_path):
         tabular.Table(space, torch.tensor([[0], [0]]), torch.zeros(2, 1), torch.ones(2))
     with pytest.raises(DataError, match="must match 2 rows"):
         tabular.Table(space, torch.tensor([[0], [1]]), torch.zeros(2), torch.ones(2))
+
+
+def test_every_method_is_judged_after_exactly_so_many_ratings(tabular_search, macro_file, tmp_path):
+    report = tabular_search.main(
+        [
+            *("--benchmark", "nas-bench-macro", "--data", str(macro_file), "--seeds", "2"),
+            *("--method", "additive", "budgeted", "random", "evolution"),
+            *("--ratings", "150", "60", "--json", str(tmp_path / "out.json")),
+        ]
+    )
+    assert json.loads((tmp_path / "out.json").read_text())["additive"].keys() == {"60", "150"}
+    for method, curve in report.items():
+        assert list(curve) == [60, 150], method
+        for count, scores in curve.items():
+            assert set(scores) == KEYS
+            assert scores["samples"] == count
+            assert scores["within_budget"] == 1
+    others = [report[method][150]["regret"] for method in ("budgeted", "random", "evolution")]
+    assert report["additive"][150]["regret"] < min(others)
