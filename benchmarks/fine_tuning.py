@@ -41,12 +41,11 @@ _CONFIG = "quick/finetune.yaml"
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {},
     "lr 0.003": {"SOLVER.LR": 0.003},
-    "lr 0.02": {"SOLVER.LR": 0.02},
+    "lr 0.01": {"SOLVER.LR": 0.01},
     "lr 0.04": {"SOLVER.LR": 0.04},
     "body 0.3": {"SOLVER.LR": 0.03, "SOLVER.BODY_LR": 0.33},
     "body 0.1": {"SOLVER.LR": 0.1, "SOLVER.BODY_LR": 0.1},
     "frozen BN": {"MODEL.NORM": "FrozenBN"},
-    "frozen BN, lr 0.02": {"MODEL.NORM": "FrozenBN", "SOLVER.LR": 0.02},
     "no average": {"SOLVER.EMA_DECAY": 0.0},
     "no colour": {"DATA.AUGMENT.COLOR": 0.0},
     "crops from 0.08": {"DATA.AUGMENT.SCALE": (0.08, 1.0)},
