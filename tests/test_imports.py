@@ -27,9 +27,6 @@ TOP = {"fpnas", "fpnas.__main__"}
 # Whoever reads these imports nothing: they are there before any module of fpnas runs.
 ATTRIBUTES = {"fpnas.__file__", "fpnas.__version__"}
 
-# (module, what it imports upwards or in a circle) where that is still to be mended.
-_KNOWN: set[tuple[str, str]] = set()
-
 # Optional, or of no use before the first network is built or drawn.
 HEAVY = {"executorch", "matplotlib", "numpy", "onnx", "onnxruntime", "onnxscript", "pandas", "PIL"}
 HEAVY |= {"pycocotools", "scipy", "sklearn", "tensorboard", "timm", "torch", "torchvision", "tqdm"}
@@ -99,13 +96,13 @@ def test_packages_import_only_downwards() -> None:
         if found.module not in TOP
         and (found.imported in TOP or rank[package(found.imported)] > rank[package(found.module)])
     }
-    assert upwards - _KNOWN == set()
+    assert upwards == set()
 
 
 def test_files_import_each_other_in_no_circle() -> None:
     graph: dict[str, set[str]] = {}
     for found in imports():
-        if found.module not in TOP and not found.by_name and found[:2] not in _KNOWN:
+        if found.module not in TOP and not found.by_name:
             graph.setdefault(found.module, set()).add(found.imported)
     try:
         graphlib.TopologicalSorter(graph).prepare()
