@@ -19,7 +19,6 @@ from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
     add_resume_arguments,
-    check_overrides,
     check_resume_arguments,
     check_weights_are_final,
     config_from_args,
@@ -60,13 +59,10 @@ def _config(args: argparse.Namespace) -> CfgNode:
         raise UserError("--model is what a training starts from; 'fpnas eval --model' evaluates.")
     from fpnas.model_zoo import get_record, start_from
 
-    check_overrides(args.opts)
-    cfg = get_cfg()
-    cfg.merge_from_file(find_config(args.config_file or _FINE_TUNING))
-    start_from(cfg, get_record(args.model))
-    cfg.merge_from_list(args.opts)
-    cfg.freeze()
-    return cfg
+    start = get_cfg()
+    start.merge_from_file(find_config(args.config_file or _FINE_TUNING))
+    start_from(start, get_record(args.model))
+    return config_from_args(argparse.Namespace(config_file="", opts=args.opts), start=start)
 
 
 def run_worker(cfg: CfgNode, args: argparse.Namespace) -> None:

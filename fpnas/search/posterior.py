@@ -75,6 +75,7 @@ class AdditivePosterior:
         self._unit = 0.0  # variance of the first ratings: the prior guess of the noise
         self._included: tuple[int, ...] = ()
         self._probabilities = torch.zeros(len(self.pairs), dtype=torch.float64)
+        self._current = self._fit(self._included)  # follows from the sums; kept for its users
 
     @property
     def has_ratings(self) -> bool:
@@ -119,12 +120,12 @@ class AdditivePosterior:
         self._squares = forgetting * self._squares + squares
         self._count = forgetting * self._count + len(choices) - 1
         self._update_pairs()
+        self._current = self._fit(self._included)
 
     @property
     def mean(self) -> Tensor:
         """Posterior mean of all effects, float64 [num_effects]; 0 of pairs that are left out."""
-        fit = self._fit(self._included)
-        return self._spread(fit.index, fit.mean[None])[0]
+        return self._spread(self._current.index, self._current.mean[None])[0]
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Effects drawn from the posterior, float64 [count, num_effects]."""
@@ -144,8 +145,7 @@ class AdditivePosterior:
 
         Shares [values], by the main effects, each variable by itself.
         """
-        fit = self._fit(self._included)
-        effects = self._spread(fit.index, _normal(fit, count, generator))
+        effects = self._spread(self._current.index, _normal(self._current, count, generator))
         ends = [*self._starts[1:].tolist(), self.num_effects]
         shares = []
         for start, end in zip(self._starts.tolist(), ends, strict=True):
@@ -175,6 +175,7 @@ class AdditivePosterior:
         self._unit = state["unit"]
         self._included = tuple(state["included"])
         self._probabilities.copy_(state["probabilities"])
+        self._current = self._fit(self._included)
 
     def _fit(self, pairs: tuple[int, ...]) -> _Fit:
         """The posterior with these pairs of variables (numbers of :attr:`pairs`)."""
