@@ -45,9 +45,9 @@ def search_space(cfg: CfgNode) -> NetworkSpace:
     else:
         space = build_space(cfg)
     if starts_from_network(cfg, space):
-        check_value("SEARCH.SHARING", cfg.SEARCH.SHARING, cfg.SEARCH.SHARING == "all", "all")
+        check_value("SEARCH.SHARING", cfg.SEARCH.SHARING, cfg.SEARCH.SHARING == "all", "'all'")
         probabilistic = cfg.SEARCH.METHOD == "probabilistic"
-        check_value("SEARCH.METHOD", cfg.SEARCH.METHOD, probabilistic, "probabilistic")
+        check_value("SEARCH.METHOD", cfg.SEARCH.METHOD, probabilistic, "'probabilistic'")
     return space
 
 

@@ -18,7 +18,12 @@ from fpnas.search.methods import SearchTrainer, search_method
 from fpnas.search.pretrained import full_network, starts_from_network
 from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
-from fpnas.search.setup import SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
+from fpnas.search.setup import (
+    SearchSetup,
+    warn_of_few_images,
+    warn_of_few_steps,
+    warn_of_late_joint_epoch,
+)
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
@@ -94,6 +99,7 @@ def run_search(
         "validation": setup.val_loader.image_set,
     }
     logger.info("Data: %s", describe(cfg, **halves))
+    warn_of_few_images(cfg, setup.images, setup.space)
     log_budgets(cfg, setup.budgets)
     warn_of_late_joint_epoch(cfg)
     warn_of_few_steps(cfg, setup.space, setup.max_iter - setup.iterations(cfg.SEARCH.WARMUP_EPOCHS))

@@ -48,6 +48,10 @@ _UNUSED = (
 _OF_PRETRAINED = (*("SEARCH.FULL_EPOCHS", "SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),)
 
 
+# A class: with fewer, what a pretrained network knows outweighs what a search from scratch learns.
+_ENOUGH_IMAGES = 500
+
+
 def check_search_config(cfg: CfgNode) -> None:
     """Raise ConfigError, which names the key, for the first value that a search cannot use."""
     check_name("SEARCH.COST", cfg.SEARCH.COST, COSTS)
@@ -106,6 +110,13 @@ def warn_of_late_joint_epoch(cfg: CfgNode) -> None:
             "distribution stays factorised, as with SEARCH.DISTRIBUTION 'factorized'",
             *(search.JOINT_EPOCH, epochs),
         )
+
+
+def warn_of_few_images(cfg: CfgNode, images: ImageSet, space: NetworkSpace) -> None:
+    """Name the pretrained way where a search from scratch cannot compete with it."""
+    each = len(images) / len(images.classes)
+    if each < _ENOUGH_IMAGES and not cfg.MODEL.WEIGHTS and space.origin is None:
+        logger.warning("The data set has %d images a class. %s", each, PRETRAINED_WAY)
 
 
 def warn_of_few_steps(cfg: CfgNode, space: SearchSpace, steps: int) -> None:
