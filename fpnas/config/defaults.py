@@ -102,7 +102,9 @@ _C.DATA.AUGMENT.ERASE = 0.0
 # COMPILE and DISTILL, which it does not use.
 _C.SOLVER = CN()
 # Passes over the training images (in a search: over its training half), warm-up included.
-# 0, in the training of a classifier: as many as fine-tuning on so many images needs.
+# 0, in the training of a classifier: as many as fine-tuning on so many images needs. 0, in a search
+# from a trained network: likewise, and with it BATCH_SIZE (LR is then meant for 32 images),
+# SEARCH.WARMUP_EPOCHS and SEARCH.VAL_BATCH_SIZE.
 _C.SOLVER.EPOCHS = 30
 # Images a step, over all processes. 0, in the training of a classifier: as suits fine-tuning on so
 # many images; LR is then meant for 32 images and changes in proportion.

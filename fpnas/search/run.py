@@ -10,10 +10,11 @@ import logging
 import torch
 
 from fpnas.config import CfgNode
-from fpnas.data import describe, fingerprint
+from fpnas.data import describe, find_dataset, fingerprint
 from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
 from fpnas.modeling import SuperNet, pretrained_supernet
 from fpnas.search.budget import log_budgets, unit_of
+from fpnas.search.length import with_search_length
 from fpnas.search.methods import SearchTrainer, search_method
 from fpnas.search.pretrained import full_network, starts_from_network
 from fpnas.search.report import write_search_report
@@ -59,6 +60,8 @@ def run_search(
         allow_changes: go on all the same; the log lists what differs.
     """
     method = search_method(cfg)
+    if cfg.MODEL.WEIGHTS and not cfg.SOLVER.EPOCHS:
+        cfg = with_search_length(cfg, len(find_dataset(cfg, "train")))
     setup = SearchSetup.planned(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
     is_pretrained = starts_from_network(cfg, setup.space)

@@ -17,8 +17,9 @@ from fpnas.data import DATASET_REGISTRY, ImageSet, Preprocessing, TensorImages
 from fpnas.engine import Interrupted
 from fpnas.errors import BudgetError, CheckpointError, ConfigError, UserError
 from fpnas.modeling import SearchedNet
-from fpnas.search.run import run_search
+from fpnas.search.length import with_search_length
 from fpnas.search.methods import SearchTrainer
+from fpnas.search.run import run_search
 from fpnas.spaces import NetworkSpace
 from fpnas.training import load_trained
 from fpnas.training.artifact import Description, TrainingCheckpointer
@@ -140,6 +141,23 @@ def test_an_earlier_run_is_moved_as_a_whole(finished, tmp_path):
     run_search(make_cfg(tmp_path, saved(tmp_path, CLASSES)))
     assert not (tmp_path / "search" / "full").exists()
     assert (tmp_path / "search" / "earlier-1" / "full" / "model_final.pth").exists()
+
+
+def test_length_follows_the_number_of_images():
+    """Few images: small batches, many passes; every architecture is rated on all that there are."""
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config("search/photos.yaml"))
+    few, many = with_search_length(cfg, 250), with_search_length(cfg, 5000)
+    assert (few.SOLVER.BATCH_SIZE, few.SEARCH.VAL_BATCH_SIZE) == (16, 38)
+    assert (many.SOLVER.BATCH_SIZE, many.SEARCH.VAL_BATCH_SIZE) == (32, 128)
+    assert few.SOLVER.LR == many.SOLVER.LR / 2 == cfg.SOLVER.LR / 2
+    for length, steps in ((few, 212 // 16), (many, 4250 // 32)):
+        assert length.SEARCH.WARMUP_EPOCHS * steps >= 240
+        rating = (length.SOLVER.EPOCHS - length.SEARCH.WARMUP_EPOCHS) * steps
+        assert rating * cfg.SEARCH.NUM_SAMPLES >= 480
+    own = cfg.clone()
+    own.merge_from_list(["SOLVER.EPOCHS", "3"])
+    assert with_search_length(own, 250) is own
 
 
 @pytest.mark.parametrize(
