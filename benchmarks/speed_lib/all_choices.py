@@ -67,6 +67,6 @@ def _paths(group: BlockGroup, own: Mixtures, number: int) -> list[tuple[BlockSpe
     width = max(own["channels"].values)
     for parts in itertools.product(*(own[name].parts() for name in names)):
         choice = {name: value for name, (value, _) in zip(names, parts, strict=True)}
-        block = group.spec({**choice, "channels": width}, number)
+        block = group.spec({**choice, "channels": width}, number, in_channels=width)
         found[block] = found.get(block, 0) + math.prod(weight for _, weight in parts)
     return list(found.items())

@@ -30,7 +30,7 @@ from fpnas.layers import (
 )
 
 SPLITS = (0, 1, 2, 4)
-SHORTCUTS = ("equal", "always")
+SHORTCUTS = ("equal", "always", "never")
 SOURCES = ("expanded", "input")
 
 
@@ -94,7 +94,7 @@ class MBConvSpec(BlockSpec):
         padding: of the depthwise convolution, as in :class:`ConvBNAct`.
         always_expand: keep the expanding convolution even at expansion 1, as FBNet does.
         shortcut: "equal" adds the input where its shape is the output's, as the paper does;
-            "always" adds it everywhere, as :class:`PaddedShortcut`.
+            "always" adds it everywhere, as :class:`PaddedShortcut`; "never" nowhere.
     """
 
     rare_fields: ClassVar[tuple[str, ...]] = ("attention", "padding", "always_expand", "shortcut")
@@ -212,7 +212,9 @@ class MBConv(nn.Module):
             else nn.Identity()
         )
         self.project = ConvBNAct(inner, spec.channels, 1)
-        self.has_shortcut = spec.shortcut == "always" or spec.keeps_shape(in_channels)
+        self.has_shortcut = spec.shortcut == "always" or (
+            spec.shortcut == "equal" and spec.keeps_shape(in_channels)
+        )
         if self.has_shortcut:
             self.shortcut = PaddedShortcut(in_channels, spec.channels, spec.stride)
             self.drop_path = StochasticDepth(0.0, "row")  # the network sets the rate

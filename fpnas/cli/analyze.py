@@ -67,14 +67,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _space_report(args: argparse.Namespace, cfg: CfgNode) -> str:
     """Of ``--space``, or of a search config at the size at which its budget is counted."""
+    from fpnas.search.pretrained import search_space
     from fpnas.search.space_report import space_report
-    from fpnas.spaces import build_space, get_space
+    from fpnas.spaces import get_space
 
     if args.space:
         space = get_space(args.space).at(args.input_size)
     else:
         size = args.input_size or cfg.SEARCH.COST_INPUT_SIZE or cfg.DATA.INPUT_SIZE
-        space = build_space(cfg).at(size, cfg.SEARCH.COST_NUM_CLASSES or None)
+        space = search_space(cfg).at(size, cfg.SEARCH.COST_NUM_CLASSES or None)
     return space_report(space, samples=args.samples, seed=args.seed)
 
 

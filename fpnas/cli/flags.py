@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fpnas.config import CfgNode, find_config, get_cfg
 from fpnas.errors import UserError
+
+_WEIGHTS = (".pth", ".safetensors")  # endings of files, which no published network's name has
 
 Worker = Callable[[CfgNode, argparse.Namespace], None]
 
@@ -26,6 +29,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=argparse.REMAINDER,
         metavar="KEY VALUE",
         help="config keys to override, after all flags: DATA.ROOT images SOLVER.EPOCHS 20",
+    )
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, for :func:`config_from_model`."""
+    parser.add_argument(
+        "--model", metavar="NAME|FILE", help="published or trained network to start from"
     )
 
 
@@ -90,6 +100,23 @@ def config_from_args(
     return cfg
 
 
+def config_from_model(args: argparse.Namespace, recipe: str) -> CfgNode:
+    """The frozen config: of ``--config-file`` or ``recipe``, what ``--model`` brings, KEY VALUE.
+
+    Raises UserError on an unknown name and on a file that does not describe its network.
+    """
+    from fpnas.model_zoo import get_record, start_from
+    from fpnas.training import start_from_file
+
+    start = get_cfg()
+    start.merge_from_file(find_config(args.config_file or recipe))
+    if args.model.endswith(_WEIGHTS):
+        start_from_file(start, args.model)
+    else:
+        start_from(start, get_record(args.model))
+    return config_from_args(argparse.Namespace(config_file="", opts=args.opts), start=start)
+
+
 def check_overrides(opts: Sequence[str]) -> None:
     """Raise UserError if a flag stands among the KEY VALUE overrides, where it would be a key."""
     flags = [text for text in opts[0::2] if text.startswith("-")]
@@ -135,6 +162,13 @@ def launch_run(worker: Worker, cfg: CfgNode, args: argparse.Namespace) -> None:
         dist_url=args.dist_url,
         args=(worker, cfg, args),
     )
+
+
+def print_next(*commands: Sequence[str]) -> None:
+    """Say which commands usually follow, ready to be pasted into a shell."""
+    print("\nNext:")
+    for command in commands:
+        print(f"  {shlex.join(command)}")
 
 
 def _with_console_log(worker: Worker, cfg: CfgNode, args: argparse.Namespace) -> None:

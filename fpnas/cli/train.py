@@ -7,24 +7,29 @@ go to OUTPUT_DIR. An interrupted training goes on with --resume.
   fpnas train --config-file quick/train.yaml MODEL.ARCH out/search/architecture.yaml
   fpnas train --model efficientnet_lite0 DATA.ROOT photos
 
---model fine-tunes a published network ('fpnas zoo list --pretrained'): its architecture, weights
-and preprocessing, with the recipe quick/finetune.yaml unless --config-file names another.
+--model fine-tunes a published network ('fpnas zoo list --pretrained'), or one of a file such as
+model_final.pth or a search's network.pth: its architecture, weights and preprocessing, with the
+recipe quick/finetune.yaml unless --config-file names another.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from fpnas.cli.flags import (
     add_config_arguments,
     add_launch_arguments,
+    add_model_argument,
     add_resume_arguments,
     check_resume_arguments,
     check_weights_are_final,
     config_from_args,
+    config_from_model,
     launch_run,
+    print_next,
 )
-from fpnas.config import CfgNode, find_config, get_cfg
+from fpnas.config import CfgNode
 from fpnas.errors import UserError
 
 _FINE_TUNING = "quick/finetune.yaml"
@@ -32,7 +37,7 @@ _FINE_TUNING = "quick/finetune.yaml"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """detectron2's flags."""
-    parser.add_argument("--model", metavar="NAME", help="published network to start from")
+    add_model_argument(parser)
     add_resume_arguments(parser)
     parser.add_argument(
         "--eval-only", action="store_true", help="only evaluate MODEL.WEIGHTS, as 'fpnas eval' does"
@@ -48,7 +53,17 @@ def run(args: argparse.Namespace) -> int:
     if args.eval_only:
         check_weights_are_final(args, cfg)
     launch_run(run_worker, cfg, args)
+    if not args.eval_only:
+        print_next(_next_command(cfg))
     return 0
+
+
+def _next_command(cfg: CfgNode) -> list[str]:
+    """The export of the network that was trained."""
+    folder = Path(cfg.OUTPUT_DIR)
+    command = ["fpnas", "export", "--config-file", str(folder / "config.yaml")]
+    command += ["--weights", str(folder / "model_final.pth"), "--formats", "onnx,onnx-int8"]
+    return [*command, "--output-dir", str(folder / "export")]
 
 
 def _config(args: argparse.Namespace) -> CfgNode:
@@ -57,12 +72,7 @@ def _config(args: argparse.Namespace) -> CfgNode:
         return config_from_args(args)
     if args.eval_only:
         raise UserError("--model is what a training starts from; 'fpnas eval --model' evaluates.")
-    from fpnas.model_zoo import get_record, start_from
-
-    start = get_cfg()
-    start.merge_from_file(find_config(args.config_file or _FINE_TUNING))
-    start_from(start, get_record(args.model))
-    return config_from_args(argparse.Namespace(config_file="", opts=args.opts), start=start)
+    return config_from_model(args, _FINE_TUNING)
 
 
 def run_worker(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -102,7 +102,9 @@ _C.DATA.AUGMENT.ERASE = 0.0
 # COMPILE and DISTILL, which it does not use.
 _C.SOLVER = CN()
 # Passes over the training images (in a search: over its training half), warm-up included.
-# 0, in the training of a classifier: as many as fine-tuning on so many images needs.
+# 0, in the training of a classifier: as many as fine-tuning on so many images needs. 0, in a search
+# from a trained network: likewise, and with it BATCH_SIZE (LR is then meant for 32 images),
+# SEARCH.WARMUP_EPOCHS and SEARCH.VAL_BATCH_SIZE.
 _C.SOLVER.EPOCHS = 30
 # Images a step, over all processes. 0, in the training of a classifier: as suits fine-tuning on so
 # many images; LR is then meant for 32 images and changes in proportion.
@@ -155,7 +157,10 @@ _C.SOLVER.DISTILL.TEMPERATURE = 1.0
 
 # --------------------------------------------------------------------------------------------------
 _C.SEARCH = CN()
-# Name in SPACE_REGISTRY.
+# Name in SPACE_REGISTRY, or "around:ARCH": what becomes of that architecture (a name or a YAML
+# file) when some of its blocks, channels and kernels are cut away. "around": of MODEL.ARCH, or of
+# the architecture of MODEL.WEIGHTS. Around an architecture MODEL.WEIGHTS are those of that network,
+# from which the search starts; SHARING must be "all".
 _C.SEARCH.SPACE = "FP-NAS-Micro"
 # Shortcuts of its MBConv blocks: "equal", where input and output have the same shape (the paper),
 # or "always", with pooled maps and channels cut or filled up with zeros. "": the space's own.
@@ -189,6 +194,9 @@ _C.SEARCH.LATENCY_TABLE = ""
 _C.SEARCH.LATENCY_THREADS = 1
 # Share of the training images that updates omega; the rest (the validation half) updates alpha.
 _C.SEARCH.TRAIN_FRACTION = 0.5
+# Epochs in which the whole network of MODEL.WEIGHTS is fine-tuned before a search around it starts,
+# if it has other classes than the data. 0: as many as so many images need.
+_C.SEARCH.FULL_EPOCHS = 0
 # First epochs, in which only omega is updated, on samples of the initial distribution.
 _C.SEARCH.WARMUP_EPOCHS = 5.0
 # Architectures a step of the warm-up; 1 trains the supernet at the least cost. 0: as SAMPLING says.

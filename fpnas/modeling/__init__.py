@@ -3,6 +3,7 @@
 from fpnas.modeling.backbone import FeatureInfo, SearchedBackbone, ShapeSpec, dilate, last_stages
 from fpnas.modeling.build import build_model, fresh_classifier, load_pretrained
 from fpnas.modeling.norm import convert_norm, freeze, recalibrate_bn
+from fpnas.modeling.pretrained import pretrained_supernet
 from fpnas.modeling.searched_net import SearchedNet
 from fpnas.modeling.supernet import SHARING, SuperNet
 from fpnas.modeling.weight_store import TouchedWeight, WeightStore
@@ -23,5 +24,6 @@ __all__ = [
     "fresh_classifier",
     "last_stages",
     "load_pretrained",
+    "pretrained_supernet",
     "recalibrate_bn",
 ]

@@ -107,10 +107,11 @@ class MaskedSuperNet(SuperNet):
         x = self._block("stem", self.space.stem, x.shape[1])(x)
         one = torch.ones(1, device=x.device)
         entering = Mixture((self.space.stem.channels,), one)
-        for s, (group, own) in enumerate(zip(self.space.block_groups, mixtures, strict=True), 1):
+        groups = zip(self.space.block_groups, self.space.places, mixtures, strict=True)
+        for group, places, own in groups:
             own = {**{k: Mixture((v,), one) for k, v in group.fixed.items()}, **own}
-            for b in range(group.repeats):
-                x = self._mixed_block(f"stage{s}.{b}", group, b, x, entering, own)
+            for b, place in enumerate(places):
+                x = self._mixed_block(place, group, b, x, entering, own)
                 entering = own["channels"]
         return self._block("head", self.space.head, x.shape[1])(x)
 
@@ -285,6 +286,16 @@ def _check_maskable(space: NetworkSpace) -> None:
             raise UserError(
                 f"A masked supernet knows groups of 'MBConv' blocks only; stage{number} of space "
                 f"'{space.name}' searches '{group.block}'."
+            )
+        if group.channel_position is None:
+            raise UserError(
+                f"A masked supernet needs 'channels' among the variables of every group; "
+                f"group {number} of space '{space.name}' has as many as enter it."
+            )
+        if "never" in group.variables.get("shortcut", [group.fixed.get("shortcut")]):
+            raise UserError(
+                f"A masked supernet knows the shortcuts 'equal' and 'always'; group {number} of "
+                f"space '{space.name}' has 'never'."
             )
         for name in MBConvSpec.rare_fields:
             if len(group.variables.get(name, ())) > 1:

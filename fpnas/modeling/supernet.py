@@ -79,8 +79,11 @@ class SuperNet(nn.Module):
         self.store = WeightStore()
         self._bound: OrderedDict[tuple[str, BlockSpec, int], BoundBlock] = OrderedDict()
         self._bound_version = self.store.version
-        for name, block, in_channels in _corner_blocks(self.space, max):
-            self._add_weights(name, block, in_channels, zero_init_residual)
+        for (name, block, in_channels), follows in _corner_blocks(self.space, max).items():
+            # What follows has the shape of its input whatever its size, so that a skip in it needs
+            # no weights at any size.
+            module = block.build(in_channels) if follows else block.build_largest(in_channels)
+            self._add_weights(name, block, module, zero_init_residual)
         with without_init():
             for name, block, in_channels in _corner_blocks(self.space, min):
                 self._check_weights(name, block, in_channels)
@@ -121,9 +124,9 @@ class SuperNet(nn.Module):
         return network
 
     def _add_weights(
-        self, name: str, block: BlockSpec, in_channels: int, zero_residual: bool
+        self, name: str, block: BlockSpec, module: nn.Module, zero_residual: bool
     ) -> None:
-        module = init_weights(block.build_largest(in_channels))
+        init_weights(module)
         if zero_residual:
             zero_init_residual(module)
         for path, tensors, leaf in tensor_places(module):
@@ -201,27 +204,28 @@ def _check_shortcuts(space: NetworkSpace) -> None:
 
 def _corner_blocks(
     space: NetworkSpace, extreme: Callable[[Sequence[Any]], Any]
-) -> list[tuple[str, BlockSpec, int]]:
+) -> dict[tuple[str, BlockSpec, int], bool]:
     """``(name, block, in_channels)`` of every block of the largest sizes (``extreme`` is max).
 
-    For each place in the network: the largest sizes, for every combination of the other choices.
-    Their weights cover all architectures. With ``extreme=min``: the smallest sizes.
+    And whether its group follows. For each place in the network: the largest sizes, for every
+    combination of the other choices. Their weights cover all architectures. With ``extreme=min``:
+    the smallest sizes.
     """
-    corner: dict[tuple[str, BlockSpec, int], None] = {("stem", space.stem, 3): None}
+    corner = {("stem", space.stem, 3): False}
     in_channels = space.stem.channels
-    for s, group in enumerate(space.block_groups, start=1):
+    for group, places in zip(space.block_groups, space.places, strict=True):
         fixed = {
             name: [extreme(values)] if name in group.spec_type.size_fields else values
             for name, values in group.variables.items()
         }
         for choice in group.combinations(fixed):
             channels = in_channels
-            for b, block in enumerate(group.blocks(choice)):
-                corner[f"stage{s}.{b}", block, channels] = None
+            for place, block in zip(places, group.blocks(choice, in_channels), strict=True):
+                corner[place, block, channels] = group.channel_position is None
                 channels = block.channels
-        in_channels = extreme(group.variables["channels"])
-    corner["head", space.head, in_channels] = None
-    return list(corner)
+        in_channels = extreme(group.leaving([in_channels]))
+    corner["head", space.head, in_channels] = False
+    return corner
 
 
 def tensor_places(module: nn.Module) -> list[tuple[str, dict[str, Any], str]]:

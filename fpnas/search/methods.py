@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fpnas.config import CfgNode
 from fpnas.config.checks import check_name, check_unused
@@ -20,6 +21,7 @@ from fpnas.search.estimators import AdditiveEstimator, get_estimator
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.setup import SearchSetup
 from fpnas.search.supernet_trainer import Batch, SupernetTrainer
+from fpnas.solver.loss import distillation_loss
 from fpnas.solver.shared_sgd import SharedSGD
 from fpnas.utils import comm
 
@@ -50,6 +52,9 @@ class SearchTrainer(SupernetTrainer):
         warmup_samples: architectures of each step of the warm-up; None: as the sampling rule says.
         joint_iteration: step before which factorised distributions turn joint; None: never.
         likelihood_scale: the log-likelihood of a validation batch is this times its mean per image.
+        teacher: a trained network that the sampled ones learn from, beside the labels; None: there
+            is none.
+        distill_weight, temperature: share of that loss, and what divides the logits in it.
     """
 
     supernet: SuperNet
@@ -70,6 +75,9 @@ class SearchTrainer(SupernetTrainer):
         clip_grad_norm: float = 0.0,
         channels_last: bool = False,
         amp: bool = False,
+        teacher: nn.Module | None = None,
+        distill_weight: float = 0.5,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(
             supernet,
@@ -85,9 +93,15 @@ class SearchTrainer(SupernetTrainer):
         self._joint_iteration = joint_iteration
         self._warmup_samples = warmup_samples
         self._likelihood_scale = likelihood_scale
+        self._teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self._distill_weight = distill_weight
+        self._temperature = temperature
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode, setup: SearchSetup, supernet: SuperNet) -> SearchTrainer:
+    def from_cfg(
+        cls, cfg: CfgNode, setup: SearchSetup, supernet: SuperNet, teacher: nn.Module | None = None
+    ) -> SearchTrainer:
+        """As :meth:`SupernetTrainer.from_cfg`; ``teacher`` as in the class."""
         search = cfg.SEARCH
         estimator = get_estimator(search.ESTIMATOR)
         if isinstance(estimator, AdditiveEstimator):
@@ -121,6 +135,9 @@ class SearchTrainer(SupernetTrainer):
             clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
             channels_last=cfg.SOLVER.CHANNELS_LAST,
             amp=cfg.SOLVER.AMP,
+            teacher=teacher,
+            distill_weight=cfg.SOLVER.DISTILL.WEIGHT,
+            temperature=cfg.SOLVER.DISTILL.TEMPERATURE,
         )
 
     def _draw(self) -> Sample:
@@ -132,12 +149,28 @@ class SearchTrainer(SupernetTrainer):
 
     def _backward(self, sample: Sample, batch: Batch) -> Tensor:
         """The mean over the networks, each of which goes backward by itself."""
+        lesson = None if self._teacher is None else self._lesson(batch)
         losses = []
         for network in sample.networks:
-            loss = self._loss(network, batch)
+            loss = self._loss(network, batch) if lesson is None else lesson(network)
             (loss / len(sample.networks)).backward()
             losses.append(loss.detach())
         return torch.stack(losses).mean()
+
+    def _lesson(self, batch: Batch) -> Callable[[nn.Module], Tensor]:
+        """The loss of a network that learns from the teacher, too, which sees ``batch`` once."""
+        images, labels = batch
+        with torch.no_grad(), self._autocast(images):
+            taught = self._teacher(images).float()
+
+        def loss(network: nn.Module) -> Tensor:
+            with self._autocast(images):
+                logits = network(images).float()
+            distillation = distillation_loss(logits, taught, self._temperature)
+            own = F.cross_entropy(logits, labels)
+            return (1 - self._distill_weight) * own + self._distill_weight * distillation
+
+        return loss
 
     def _gradients(self) -> list[Tensor]:
         return [weight.grad for weight in self.supernet.store.touched()]

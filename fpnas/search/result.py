@@ -32,8 +32,8 @@ _PLAIN_FIELDS = (
 _UNDECIDED = 0.95
 #: What a user with few images should do instead.
 PRETRAINED_WAY = (
-    "On few images a pretrained network that is fine-tuned is better than a search from scratch: "
-    "fpnas train --model efficientnet_lite0 DATA.ROOT photos"
+    "On few images a search that starts from a pretrained network is better than one from scratch: "
+    "fpnas search --model efficientnet_lite0 DATA.ROOT photos SEARCH.TARGET 100e6"
 )
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 
 import torch
 
 from fpnas.config import CfgNode
-from fpnas.data import describe, fingerprint
+from fpnas.data import describe, find_dataset, fingerprint
 from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
-from fpnas.modeling import SuperNet
+from fpnas.modeling import SuperNet, pretrained_supernet
 from fpnas.search.budget import log_budgets, unit_of
-from fpnas.search.methods import search_method
+from fpnas.search.length import with_search_length
+from fpnas.search.methods import SearchTrainer, search_method
+from fpnas.search.pretrained import full_network, starts_from_network
 from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
-from fpnas.search.setup import SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
+from fpnas.search.setup import (
+    SearchSetup,
+    warn_of_few_images,
+    warn_of_few_steps,
+    warn_of_late_joint_epoch,
+)
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
+from fpnas.training.trainer import placed
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, load_weights
 from fpnas.utils.file_io import atomic_write
@@ -51,10 +60,13 @@ def run_search(
         allow_changes: go on all the same; the log lists what differs.
     """
     method = search_method(cfg)
+    if cfg.MODEL.WEIGHTS and not cfg.SOLVER.EPOCHS:
+        cfg = with_search_length(cfg, len(find_dataset(cfg, "train")))
     setup = SearchSetup.planned(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-    supernet = method.build_supernet(cfg, setup)
-    if cfg.MODEL.WEIGHTS and not has_checkpoint(cfg, resume):
+    is_pretrained = starts_from_network(cfg, setup.space)
+    supernet = None if is_pretrained else method.build_supernet(cfg, setup)
+    if supernet is not None and cfg.MODEL.WEIGHTS and not has_checkpoint(cfg, resume):
         load_weights(supernet, cfg.MODEL.WEIGHTS)
     run = begin_run(
         cfg,
@@ -64,7 +76,10 @@ def run_search(
         allow_changes=allow_changes,
     )
     setup = setup.decoded(cfg)
-    trainer = method.from_cfg(cfg, setup, supernet)
+    if is_pretrained:
+        trainer = _from_network(cfg, setup, resume, allow_changes)
+    else:
+        trainer = method.from_cfg(cfg, setup, supernet)
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
     )
@@ -87,6 +102,7 @@ def run_search(
         "validation": setup.val_loader.image_set,
     }
     logger.info("Data: %s", describe(cfg, **halves))
+    warn_of_few_images(cfg, setup.images, setup.space)
     log_budgets(cfg, setup.budgets)
     warn_of_late_joint_epoch(cfg)
     warn_of_few_steps(cfg, setup.space, setup.max_iter - setup.iterations(cfg.SEARCH.WARMUP_EPOCHS))
@@ -103,6 +119,19 @@ def run_search(
             _write_result(setup, trainer.supernet, result, budget.space)
     comm.synchronize()
     return results
+
+
+def _from_network(
+    cfg: CfgNode, setup: SearchSetup, resume: bool, allow_changes: bool
+) -> SearchTrainer:
+    """The trainer of a supernet with the weights of the whole network, which teaches it."""
+    halves = setup.train_loader.image_set, setup.val_loader.image_set
+    full = full_network(cfg, *halves, resume=resume, allow_changes=allow_changes)
+    device = next(full.parameters()).device
+    batches = itertools.islice(setup.train_loader.iterate(), setup.bn_batches)
+    on_device = ((images.to(device), labels.to(device)) for images, labels in batches)
+    supernet = placed(pretrained_supernet(full, setup.space, on_device), cfg)
+    return SearchTrainer.from_cfg(cfg, setup, supernet, full)
 
 
 def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, float]:

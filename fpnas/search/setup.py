@@ -30,9 +30,10 @@ from fpnas.search.budget import COSTS, Budget, build_budgets, short_target, targ
 from fpnas.search.distribution import FIRST_DISTRIBUTION
 from fpnas.search.estimator import SAMPLING
 from fpnas.search.estimators import AdditiveEstimator, get_estimator
+from fpnas.search.pretrained import check_origin, search_space, starts_from_network
 from fpnas.search.result import PRETRAINED_WAY
 from fpnas.solver import check_solver_config
-from fpnas.spaces import NetworkSpace, SearchSpace, build_space
+from fpnas.spaces import NetworkSpace, SearchSpace
 from fpnas.training.accuracy import evaluate
 from fpnas.utils import comm
 
@@ -42,8 +43,13 @@ logger = logging.getLogger(__name__)
 _UNUSED = (
     *("SOLVER.BODY_LR", "SOLVER.LABEL_SMOOTHING", "SOLVER.EMA_DECAY", "SOLVER.COMPILE"),
     *("SOLVER.DISTILL.ARCH", "SOLVER.DISTILL.WEIGHTS"),
-    *("SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),
 )
+# What the small networks of a search learn from the whole one.
+_OF_PRETRAINED = (*("SEARCH.FULL_EPOCHS", "SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),)
+
+
+# A class: with fewer, what a pretrained network knows outweighs what a search from scratch learns.
+_ENOUGH_IMAGES = 500
 
 
 def check_search_config(cfg: CfgNode) -> None:
@@ -72,6 +78,7 @@ def check_search_config(cfg: CfgNode) -> None:
         ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
         ("TEMPERATURE_START", search.TEMPERATURE_START > 0, "above 0"),
         ("TEMPERATURE_END", search.TEMPERATURE_END > 0, "above 0"),
+        ("FULL_EPOCHS", search.FULL_EPOCHS >= 0, "at least 0"),
         ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
     ):
@@ -103,6 +110,13 @@ def warn_of_late_joint_epoch(cfg: CfgNode) -> None:
             "distribution stays factorised, as with SEARCH.DISTRIBUTION 'factorized'",
             *(search.JOINT_EPOCH, epochs),
         )
+
+
+def warn_of_few_images(cfg: CfgNode, images: ImageSet, space: NetworkSpace) -> None:
+    """Name the pretrained way where a search from scratch cannot compete with it."""
+    each = len(images) / len(images.classes)
+    if each < _ENOUGH_IMAGES and not cfg.MODEL.WEIGHTS and space.origin is None:
+        logger.warning("The data set has %d images a class. %s", each, PRETRAINED_WAY)
 
 
 def warn_of_few_steps(cfg: CfgNode, space: SearchSpace, steps: int) -> None:
@@ -160,7 +174,11 @@ class SearchSetup:
         """The same before any image is decoded; raises all that there is to refuse."""
         check_search_config(cfg)
         targets_of(cfg)  # wrong ones are refused before any data are looked for
-        space = build_space(cfg)
+        space = search_space(cfg)
+        if starts_from_network(cfg, space):
+            check_origin(cfg, space)
+        else:
+            check_unused(cfg, _OF_PRETRAINED, "a search that starts from no trained network")
         check_setup(cfg)
         images = find_dataset(cfg, "train")
         check_several_classes(images, cfg)

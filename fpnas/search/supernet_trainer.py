@@ -168,9 +168,13 @@ class SupernetTrainer(TrainerBase):
     def _loss(self, network: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         """Cross-entropy, the mean over the batch."""
         images, labels = batch
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._amp):
+        with self._autocast(images):
             logits = network(images)
         return F.cross_entropy(logits.float(), labels)
+
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        """bfloat16 where SOLVER.AMP asks for it."""
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self._amp)
 
     def _next(self, batches: Iterator[Batch]) -> tuple[Batch, float]:
         """A batch on the supernet's device, and the seconds that it was waited for."""

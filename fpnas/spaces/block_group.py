@@ -19,7 +19,8 @@ class BlockGroup:
 
     Attributes:
         variables: for each searched field of the block type its values. The names are fields of
-            the block type; ``channels`` is always one of them.
+            the block type. Without ``channels`` among them the group *follows*: its blocks have as
+            many channels as enter them, as blocks with a shortcut have.
         repeats: number of blocks.
         stride: of the first block; the others have stride 1.
         block: name in BLOCK_REGISTRY.
@@ -41,9 +42,13 @@ class BlockGroup:
         twice = sorted(set(self.variables) & set(self.constants))
         if twice:
             raise ConfigError(f"A block group both searches and sets {', '.join(twice)}.")
-        if "channels" not in self.variables:
-            raise ConfigError("A block group needs the variable 'channels' (one value is enough).")
-        missing = [n for n in fields if n not in self.variables and n not in self.fixed]
+        if "channels" in self.constants:
+            raise ConfigError(
+                "A block group has 'channels' among its variables (one value is enough), not among "
+                "its constants."
+            )
+        known = {*self.variables, *self.fixed, "channels"}
+        missing = [name for name in fields if name not in known]
         if missing:
             raise ConfigError(
                 f"Block '{self.block}' has no default for {', '.join(missing)}; give each at least "
@@ -67,18 +72,26 @@ class BlockGroup:
         return {**defaults, **self.constants}
 
     @property
-    def channel_position(self) -> int:
-        """Which of the variables is ``channels``."""
-        return list(self.variables).index("channels")
+    def channel_position(self) -> int | None:
+        """Which of the variables is ``channels``; None: the group follows."""
+        return list(self.variables).index("channels") if "channels" in self.variables else None
 
-    def spec(self, choice: Mapping[str, Any], number: int) -> BlockSpec:
-        """Block ``number`` of those that a choice (field -> value) stands for."""
+    def leaving(self, entering: Sequence[int]) -> Sequence[int]:
+        """The numbers of channels that may leave the group, if these may enter it."""
+        return self.variables.get("channels", entering)
+
+    def spec(self, choice: Mapping[str, Any], number: int, in_channels: int) -> BlockSpec:
+        """Block ``number`` of those that a choice (field -> value) stands for.
+
+        ``in_channels`` enter the group; they matter to one that follows.
+        """
         stride = self.stride if number == 0 else 1
-        return self.spec_type.from_choice(**self.fixed, **choice, stride=stride)
+        fields = {"channels": in_channels, **self.fixed, **choice, "stride": stride}
+        return self.spec_type.from_choice(**fields)
 
-    def blocks(self, choice: Mapping[str, Any]) -> tuple[BlockSpec, ...]:
+    def blocks(self, choice: Mapping[str, Any], in_channels: int) -> tuple[BlockSpec, ...]:
         """The blocks that a choice stands for; all but the first are alike."""
-        return tuple(self.spec(choice, number) for number in range(self.repeats))
+        return tuple(self.spec(choice, number, in_channels) for number in range(self.repeats))
 
     def combination(self, number: int) -> dict[str, Any]:
         """``combinations()[number]``, without the others."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,17 +32,21 @@ class Network(Protocol):
     def check(self, choices: Tensor) -> None: ...
 
 
-class _Blocks(dict[int, BlockSpec]):
-    """Block ``number`` of a group for each of its combinations, made when it is asked for."""
+class _Blocks(dict[tuple[int, int], BlockSpec]):
+    """Block ``number`` of a group by (combination, entering channels), made when it is asked for.
+
+    Where the group chooses its channels, one block stands for all that may enter.
+    """
 
     def __init__(self, group: BlockGroup, number: int) -> None:
         super().__init__()
         self.group = group
         self.number = number
 
-    def __missing__(self, combination: int) -> BlockSpec:
+    def __missing__(self, key: tuple[int, int]) -> BlockSpec:
+        combination, in_channels = key
         choice = self.group.combination(combination)
-        self[combination] = block = self.group.spec(choice, self.number)
+        self[key] = block = self.group.spec(choice, self.number, in_channels)
         return block
 
 
@@ -57,8 +61,9 @@ class _Part:
     in_channels: Sequence[int] | None  # that may enter; None: those that leave it, one row for all
     in_size: int  # rows (= columns) that enter it, px
     num_combinations: int
-    blocks: Mapping[int, BlockSpec]  # by combination
+    blocks: BlockSpec | _Blocks
     count: int = 1  # how often it stands there
+    goes_on: bool = False  # with the group of the part in front of it
 
     @property
     def end(self) -> int:
@@ -68,9 +73,37 @@ class _Part:
     def shape(self, cell: int) -> BlockShape:
         """The block that a cell of the table is about."""
         entry, combination = divmod(cell - self.start, self.num_combinations)
-        block = self.blocks[combination]
-        channels = block.channels if self.in_channels is None else self.in_channels[entry]
-        return BlockShape(block, channels, self.in_size)
+        channels = 0 if self.in_channels is None else self.in_channels[entry]
+        blocks = self.blocks
+        block = blocks[combination, channels] if isinstance(blocks, _Blocks) else blocks
+        return BlockShape(block, channels or block.channels, self.in_size)
+
+
+class Link(NamedTuple):
+    """A block group in the chain of groups that a network is.
+
+    Attributes:
+        costs: [entering channels, values of the group's first variable, of its second, ...].
+        position: which of these variables chooses the channels that leave; None: they are those
+            that enter.
+    """
+
+    costs: Tensor
+    position: int | None
+
+
+class Chain(NamedTuple):
+    """All that the costs of a space's networks consist of.
+
+    Attributes:
+        first: [1], the stem and what every network costs beside its blocks.
+        links: the block groups.
+        last: [channels that leave the last group], the head.
+    """
+
+    first: Tensor
+    links: tuple[Link, ...]
+    last: Tensor
 
 
 class CostTable(ABC):
@@ -126,16 +159,19 @@ class CostTable(ABC):
 
         It keeps the best sum for each number of channels between two of them.
         """
-        stem, *groups, head = self._grids
-        lowest = highest = stem.flatten()
-        for group, grid in zip(self.space.block_groups, groups, strict=True):
+        lowest = highest = self.chain.first
+        for costs, position in self.chain.links:
+            if position is None:
+                lowest, highest = (
+                    lowest + costs.flatten(1).amin(1),
+                    highest + costs.flatten(1).amax(1),
+                )
+                continue
             # [entering channels, leaving channels, other choices]
-            costs = grid.movedim(1 + group.channel_position, 1).flatten(1)
-            costs = costs.unflatten(1, (len(group.variables["channels"]), -1))
+            costs = costs.movedim(1 + position, 1)[..., None].flatten(2)
             lowest = (lowest[:, None] + costs.amin(2)).amin(0)
             highest = (highest[:, None] + costs.amax(2)).amax(0)
-        lowest, highest = ((sums + head.flatten()) + self.constant for sums in (lowest, highest))
-        return lowest.min().item(), highest.max().item()
+        return (lowest + self.chain.last).min().item(), (highest + self.chain.last).max().item()
 
     def expected(self, probabilities: Sequence[Tensor]) -> Tensor:
         """E[cost] when every search variable is drawn by itself; exact and differentiable.
@@ -146,33 +182,37 @@ class CostTable(ABC):
         Returns:
             A float64 scalar.
         """
-        stem, *groups, head = self._grids
-        total = stem.double().sum() + self.constant
+        total = self.chain.first.double().sum()
         entering = torch.ones(1, dtype=torch.float64)
-        places = zip(self.space.block_groups, self.space.group_columns, groups, strict=True)
-        for group, columns, grid in places:
+        for columns, (costs, position) in zip(
+            self.space.group_columns, self.chain.links, strict=True
+        ):
             own = [probabilities[column].double() for column in columns]
-            mean = grid.double()
+            mean = costs.double()
             for values in reversed(own):
                 mean = mean @ values
             total = total + entering @ mean
-            entering = own[group.channel_position]
-        return total + entering @ head.double().flatten()
+            if position is not None:
+                entering = own[position]
+        return total + entering @ self.chain.last.double()
 
     @cached_property
-    def _grids(self) -> list[Tensor]:
-        """Costs of stem, groups and head: [entering channels, values of a variable, of ...]."""
+    def chain(self) -> Chain:
+        """The whole table, by group; every cell is filled, which may take a while."""
         self._fill([torch.arange(part.start, part.end) for part in self._parts])
         grids: list[Tensor] = []
         for part in self._parts:
             costs = self._costs[part.start : part.end].view(-1, part.num_combinations)
-            if part.in_channels is None:  # more blocks of the same group
+            if part.goes_on:
                 grids[-1] = grids[-1] + costs
             else:
                 grids.append(costs)
-        sizes = [[len(v) for v in group.variables.values()] for group in self.space.block_groups]
-        shapes = [[1], *sizes, [1]]
-        return [grid.unflatten(1, shape) for grid, shape in zip(grids, shapes, strict=True)]
+        stem, *groups, head = grids
+        links = []
+        for group, costs in zip(self.space.block_groups, groups, strict=True):
+            sizes = [len(values) for values in group.variables.values()]
+            links.append(Link(costs.unflatten(1, sizes), group.channel_position))
+        return Chain(stem.flatten() + self.constant, tuple(links), head.flatten())
 
     def _fill(self, cells: Sequence[Tensor]) -> None:
         """Look up those of the cells of each part that are not known yet."""
@@ -209,7 +249,7 @@ class BlockCosts(CostTable):
 def _layout(space: Network) -> tuple[list[_Part], Tensor]:
     """The parts of the table; strides [V, parts]: ``choices @ strides`` are cells in the parts."""
     size = space.input_size
-    parts = [_Part(0, [3], size, 1, {0: space.stem})]
+    parts = [_Part(0, [3], size, 1, space.stem)]
     strides = [torch.zeros(len(space.variables), dtype=torch.float64)]
     channels, size = [space.stem.channels], output_size(size, space.stem.stride)
     chooser = None  # the variable that chooses the channels in front of a group
@@ -224,12 +264,17 @@ def _layout(space: Network) -> tuple[list[_Part], Tensor]:
         parts.append(_Part(parts[-1].end, channels, size, combinations, _Blocks(group, 0)))
         strides.append(entering + own)
         size = output_size(size, group.stride)
+        chooses = group.channel_position is not None
         if group.repeats > 1:
-            alike = _Blocks(group, 1), group.repeats - 1
-            parts.append(_Part(parts[-1].end, None, size, combinations, *alike))
-            strides.append(own)
-        channels, chooser = group.variables["channels"], columns[group.channel_position]
-    parts.append(_Part(parts[-1].end, channels, size, 1, {0: space.head}))
+            # Where the group follows, what enters the first block enters the others, too.
+            rows, places = (None, own) if chooses else (channels, entering + own)
+            alike = _Blocks(group, 1), group.repeats - 1, True
+            parts.append(_Part(parts[-1].end, rows, size, combinations, *alike))
+            strides.append(places)
+        channels = group.leaving(channels)
+        if chooses:
+            chooser = columns[group.channel_position]
+    parts.append(_Part(parts[-1].end, channels, size, 1, space.head))
     strides.append(torch.zeros_like(strides[0]))
     if chooser is not None:
         strides[-1][chooser] = 1

@@ -1,6 +1,12 @@
 """Training and evaluation of classifiers, and what other trainings share with it."""
 
-from fpnas.training.artifact import Classifier, TrainedNet, load_network, load_trained
+from fpnas.training.artifact import (
+    Classifier,
+    TrainedNet,
+    load_network,
+    load_trained,
+    start_from_file,
+)
 from fpnas.training.fine_tuning import normalisation_notes
 from fpnas.training.run import run_evaluation, run_training
 from fpnas.training.trainer import ClassificationTrainer, ModelTrainer
@@ -15,4 +21,5 @@ __all__ = [
     "normalisation_notes",
     "run_evaluation",
     "run_training",
+    "start_from_file",
 ]

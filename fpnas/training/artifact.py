@@ -16,6 +16,7 @@ from fpnas.config import CfgNode, get_cfg
 from fpnas.config.checks import check_value
 from fpnas.data import Preprocessing, preprocessing
 from fpnas.data.decode import decode_image
+from fpnas.data.preprocessing import set_preprocessing
 from fpnas.errors import CheckpointError, ConfigError, some
 from fpnas.model_zoo.weights import published_record
 from fpnas.modeling import SearchedNet, fresh_classifier
@@ -165,6 +166,18 @@ def describe_weights(path: str | Path) -> Description | None:
     if record is not None:
         return Description(record.build_arch(), record.preprocessing, record.class_names)
     return Description.from_dict(read_checkpoint(path), str(path))
+
+
+def start_from_file(cfg: CfgNode, path: str) -> None:
+    """Set MODEL.WEIGHTS and the DATA keys of the preprocessing to those of a network in a file.
+
+    Raises CheckpointError if the file cannot be read or does not describe its network.
+    """
+    about = describe_weights(path)
+    if about is None:
+        raise _without_description(path)
+    cfg.MODEL.WEIGHTS = path
+    set_preprocessing(cfg, about.preprocessing)
 
 
 def load_network(cfg: CfgNode, classes: Sequence[str] | None = None) -> TrainedNet:

@@ -71,6 +71,20 @@ def run_training(cfg: CfgNode, resume: bool = False, allow_changes: bool = False
     """
     check_setup(cfg)
     train_set, test_set = find_splits(cfg)
+    return train_on(cfg, train_set, test_set, resume, allow_changes)
+
+
+def train_on(
+    cfg: CfgNode,
+    train_set: ImageSet,
+    test_set: ImageSet,
+    resume: bool = False,
+    allow_changes: bool = False,
+) -> dict[str, Any]:
+    """As :func:`run_training`, on these images in place of those of ``cfg.DATA``.
+
+    Both sets have the same classes.
+    """
     cfg = with_length(cfg, len(train_set))
     check_solver_config(cfg)
     classes = train_set.classes

@@ -8,10 +8,11 @@ from torch.nn import functional as F
 from toy_supernet import SPACE, Batches
 
 from fpnas.errors import DivergedError
-from fpnas.modeling import SuperNet
+from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import AdaptiveSampling, ArchitectureSearcher, FixedSampling
 from fpnas.search.methods import Sample, SearchTrainer
 from fpnas.solver import SharedSGD
+from fpnas.solver.loss import distillation_loss
 
 THREE_SAMPLES = FixedSampling(3)
 
@@ -26,6 +27,9 @@ def make_trainer(
     clip: float = 0.0,
     warmup_samples: int | None = None,
     targets: tuple[float, ...] = (60_000,),
+    teacher: SearchedNet | None = None,
+    distill_weight: float = 0.5,
+    temperature: float = 1.0,
 ) -> SearchTrainer:
     torch.manual_seed(0)
     supernet = SuperNet(SPACE)
@@ -45,6 +49,9 @@ def make_trainer(
         likelihood_scale=20.0,
         warmup_samples=warmup_samples,
         clip_grad_norm=clip,
+        teacher=teacher,
+        distill_weight=distill_weight,
+        temperature=temperature,
     )
 
 
@@ -114,6 +121,29 @@ def test_weights_follow_the_mean_gradient_of_the_samples() -> None:
     torch.testing.assert_close(mean_loss, torch.stack(losses).mean().detach())
     updated = trainer.supernet.extract(choices[0]).head.fc.weight
     torch.testing.assert_close(updated.detach(), weight)
+
+
+def test_a_teacher_is_learned_from_beside_the_labels() -> None:
+    """With weight w the gradient is (1 - w) of the labels' and w of the teacher's."""
+    teacher = make_trainer().supernet.extract(torch.tensor([1, 0, 1, 1]))
+    choices = torch.tensor([[0, 1, 0, 0]])
+    batch = next(Batches(1).iterate())
+    gradients = {}
+    for weight in (0.0, 0.25, 1.0):
+        trainer = make_trainer(teacher=teacher, distill_weight=weight, temperature=2.0)
+        network = trainer.supernet.bind(choices[0])
+        trainer._backward(Sample(choices, [network]), batch)
+        gradients[weight] = network.head.fc.weight.grad.clone()
+    mixed = 0.75 * gradients[0.0] + 0.25 * gradients[1.0]
+    torch.testing.assert_close(gradients[0.25], mixed)
+    trainer = make_trainer()
+    network = trainer.supernet.bind(choices[0])
+    trainer._backward(Sample(choices, [network]), batch)
+    torch.testing.assert_close(gradients[0.0], network.head.fc.weight.grad)
+    logits = network(batch[0])
+    taught = distillation_loss(logits, teacher.eval()(batch[0]).detach(), 2.0)
+    (expected,) = torch.autograd.grad(taught, network.head.fc.weight)
+    torch.testing.assert_close(gradients[1.0], expected)
 
 
 def test_likelihoods_leave_no_gradient_and_use_batch_statistics() -> None:

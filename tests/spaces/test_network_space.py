@@ -218,7 +218,7 @@ def test_ten_thousand_costs_take_less_than_a_second() -> None:
             lambda: tiny([BlockGroup({"channels": (8,)}, block="Skip")]).with_shortcut("always"),
             "Block 'Skip' has no field 'shortcut'",
         ),
-        (lambda: BlockGroup({"kernel": (3,)}), "needs the variable 'channels'"),
+        (lambda: BlockGroup({"kernel": (3,)}, constants={"channels": 8}), "among its variables"),
         (lambda: BlockGroup({"channels": (8,)}, repeats=0), "repeats .* found 0"),
         (lambda: BlockGroup({"channels": (8,)}, stride=0), "stride .* found 0"),
         (lambda: BlockGroup({"channels": (8,)}, block="Head"), "no default for num_classes"),

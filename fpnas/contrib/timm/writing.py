@@ -87,7 +87,8 @@ class _WrittenBlock:
         if isinstance(block, MBConvSpec):
             if block.splits > 1:
                 row.fail("timm has no Split-Attention")
-            if block.shortcut == "always" and not block.keeps_shape(in_channels):
+            keeps_shape = block.keeps_shape(in_channels)
+            if block.shortcut != "equal" and (block.shortcut == "always") != keeps_shape:
                 row.fail("timm has a shortcut only where the shape stays")
             kind, ratio = ("ir" if block.expands else "ds"), _expansion(block, in_channels)
             expansion = f"_e{ratio!r}" if block.expands else ""
