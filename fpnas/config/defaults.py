@@ -168,7 +168,8 @@ _C.SEARCH.SHORTCUT = ""
 # "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
 # computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
 # distribution is factorised; it refuses DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES,
-# ESTIMATOR, FORGETTING, LIKELIHOOD_SCALE, WARMUP_SAMPLES and CLASSIFIER_LR, which it does not use.
+# ESTIMATOR, FORGETTING, LIKELIHOOD_SCALE, WARMUP_SAMPLES, RATING_SHARE and CLASSIFIER_LR, which it
+# does not use.
 _C.SEARCH.METHOD = "probabilistic"
 # Temperature of the Gumbel-softmax in a differentiable search, at the end of the warm-up and at the
 # end of the search; it falls exponentially in between.
@@ -201,6 +202,10 @@ _C.SEARCH.FULL_EPOCHS = 0
 _C.SEARCH.WARMUP_EPOCHS = 5.0
 # Architectures a step of the warm-up; 1 trains the supernet at the least cost. 0: as SAMPLING says.
 _C.SEARCH.WARMUP_SAMPLES = 0
+# Share of the steps after the warm-up, spread evenly, that rate samples and update the distribution
+# alone: no training batch, no gradient. They count as steps of SOLVER.EPOCHS, but not in SCHEDULE.
+# 1: the weights are those of the warm-up.
+_C.SEARCH.RATING_SHARE = 0.0
 # "joint" (JD), "factorized" (FD) or "mixed": FD that turns into JD after epoch JOINT_EPOCH.
 _C.SEARCH.DISTRIBUTION = "mixed"
 _C.SEARCH.JOINT_EPOCH = 10.0

@@ -65,9 +65,12 @@ def check_search_config(cfg: CfgNode) -> None:
     check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
     check_unused(cfg, _UNUSED, "a search")
     search, epochs = cfg.SEARCH, cfg.SOLVER.EPOCHS
+    learns = search.RATING_SHARE < 1 or search.WARMUP_EPOCHS > 0 or bool(cfg.MODEL.WEIGHTS)
     for key, is_valid, valid in (
         ("WARMUP_EPOCHS", 0 <= search.WARMUP_EPOCHS < epochs, "at least 0, below SOLVER.EPOCHS"),
         ("WARMUP_SAMPLES", search.WARMUP_SAMPLES >= 0, "at least 0"),
+        ("RATING_SHARE", 0 <= search.RATING_SHARE <= 1, "0 to 1"),
+        ("RATING_SHARE", learns, "below 1 without SEARCH.WARMUP_EPOCHS and MODEL.WEIGHTS"),
         ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
         ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
         ("FLOOR", 0 <= search.FLOOR < 1, "at least 0, below 1"),
