@@ -215,6 +215,7 @@ class SpaceLatency(CostTable):
     """Milliseconds of a space's networks; see :meth:`LatencyTable.cost`."""
 
     dtype = torch.float64
+    is_measured = True
 
     def __init__(self, space: NetworkSpace, table: LatencyTable) -> None:
         super().__init__(space)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fpnas.config import CfgNode
 from fpnas.errors import UserError
+from fpnas.search.chain import CostChain
 from fpnas.search.distribution import ArchitectureDistribution
 from fpnas.search.most_probable import BudgetSolution
 from fpnas.spaces.space import SearchSpace
@@ -155,6 +156,8 @@ class Searched(Protocol):
     distribution: ArchitectureDistribution
     generator: torch.Generator
     beta: float
+    band: tuple[float, float]  # of the costs within budget
+    chain: CostChain | None  # of the cost, where there is one
 
     def costs(self, choices: Tensor) -> Tensor:
         """The cost of each architecture, float64 [K]; 0 without a cost function."""

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import CheckpointError, UserError, check_known
+from fpnas.search.chain import CostChain
 from fpnas.search.distribution import ArchitectureDistribution, JointDistribution
 from fpnas.search.estimator import Estimator, Searched
-from fpnas.search.most_probable import BudgetSolution
+from fpnas.search.most_probable import BudgetSolution, most_probable_on
 from fpnas.search.posterior import AdditivePosterior
+from fpnas.spaces.space import SearchSpace
 
 # Spaces up to this size are looked at as a whole: then any two variables may interact, otherwise
 # those of a group.
@@ -34,12 +36,13 @@ class AdditiveEstimator(Estimator):
     """Thompson sampling with the posterior of :class:`~fpnas.search.posterior.AdditivePosterior`.
 
     Each sample is the best architecture within budget under effects drawn from the posterior, so
-    that a choice is tried as often as it may still be the best. Alpha takes no gradient: the
-    distribution is ``P(A | alpha) ~ exp(mean(A) / T)``, with the posterior mean of the effects of
-    A. Hence the most probable architecture within budget is the best by the posterior mean. The
-    temperature T makes the entropy of P that of the choices of the posterior: the sum over the
-    variables of the entropy of the value whose effect is largest. With it K = lambda * H falls as
-    the posterior makes up its mind. At the start P is uniform.
+    that a choice is tried as often as it may still be the best. As long as nothing is known,
+    samples are uniform: where the cost is a table, exactly so among the architectures within
+    budget. Alpha takes no gradient: the distribution is ``P(A | alpha) ~ exp(mean(A) / T)``, with
+    the posterior mean of the effects of A. Hence the most probable architecture within budget is
+    the best by the posterior mean. The temperature T makes the entropy of P that of the choices of
+    the posterior: the sum over the variables of the entropy of the value whose effect is largest.
+    With it K = lambda * H falls as the posterior makes up its mind. At the start P is uniform.
 
     Attributes:
         forgetting: what earlier steps keep of their weight in a step; 1: all of it. Below 1 where
@@ -64,6 +67,9 @@ class AdditiveEstimator(Estimator):
         pairs = [pair for columns in groups for pair in combinations(columns, 2)]
         self._posterior = AdditivePosterior(space.cardinalities, pairs)
         self._within: Tensor | None = None
+        self._chain = None if is_small else search.chain
+        if self._chain is not None:
+            self._group_effects = self._effects_of_groups(search.space, self._chain)
         if is_small:
             choices = torch.cartesian_prod(*map(torch.arange, space.cardinalities))
             choices = choices.reshape(-1, len(space.cardinalities))
@@ -73,7 +79,9 @@ class AdditiveEstimator(Estimator):
     def draw(self, search: Searched, num_samples: int) -> Tensor:
         """The best architectures within budget under drawn effects, int64 [num_samples, V]."""
         if not self._posterior.has_ratings:
-            return super().draw(search, num_samples)
+            if self._chain is None:
+                return super().draw(search, num_samples)
+            return self._chain.sample_within(*search.band, num_samples, search.generator)
         effects = self._posterior.draw(num_samples, search.generator)
         return torch.stack([self._best(search, own, _CANDIDATES_A_DRAW).choices for own in effects])
 
@@ -116,6 +124,11 @@ class AdditiveEstimator(Estimator):
 
     def _best(self, search: Searched, effects: Tensor, max_candidates: int) -> BudgetSolution:
         """The architecture within budget with the largest sum of ``effects`` [num_effects]."""
+        if self._chain is not None:
+            scores = [effects[own].sum(dim=1) for own in self._group_effects]
+            solution = most_probable_on(self._chain, scores, *search.band, max_candidates)
+            if solution is not None:
+                return solution
         if self._within is None:
             scored = JointDistribution(search.space)
             _set_logits(scored, self._posterior, effects)
@@ -124,6 +137,16 @@ class AdditiveEstimator(Estimator):
         log_prob = float(search.distribution.log_prob(choices[None]).detach())
         cost = float(search.costs(choices[None]))
         return BudgetSolution(choices, cost, log_prob, True, log_prob, len(self._within))
+
+    def _effects_of_groups(self, space: SearchSpace, chain: CostChain) -> list[Tensor]:
+        """The effects of each combination of each group, int64 [combinations, kinds]."""
+        effects = []
+        for columns, link in zip(space.group_columns, chain.links, strict=True):
+            choices = torch.zeros(len(link.values), len(space.variables), dtype=torch.int64)
+            choices[:, columns] = link.values
+            kinds = self._posterior.inside(columns)
+            effects.append(self._posterior.columns(choices)[:, kinds])
+        return effects
 
     def _follow(self, distribution: ArchitectureDistribution) -> None:
         """Set alpha to the posterior mean over the temperature that its entropy asks for."""

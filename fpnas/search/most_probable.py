@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fpnas.search.chain import CostChain, chain_of, group_scores
 from fpnas.search.costs import (
     CostFunction,
     cost_range,
@@ -17,9 +19,12 @@ from fpnas.search.costs import (
     unreachable,
 )
 from fpnas.search.distribution import ArchitectureDistribution
+from fpnas.search.exact import best_within
 
 MAX_CANDIDATES = 100_000  # architectures that are looked at for a result
 
+# Partial networks after each group, along the chain of a cost table. A few dozen are usual.
+_MIN_KEPT, _MAX_KEPT = 32, 2048
 _BISECTIONS = 24
 _RANDOM_STARTS = 4
 
@@ -35,7 +40,8 @@ class BudgetSolution:
         proven: no architecture within budget is more probable.
         log_prob_bound: no architecture within budget has a larger log-probability than this. Equals
             ``log_prob`` if ``proven``, otherwise the point at which the enumeration stopped.
-        candidates: architectures whose cost was looked at in the enumeration.
+        candidates: architectures whose cost was looked at in the enumeration; where the cost is a
+            table, partial networks that were.
     """
 
     choices: Tensor
@@ -55,13 +61,21 @@ def most_probable_within(
 ) -> BudgetSolution:
     """The most probable architecture with ``floor <= cost <= target``.
 
-    Architectures are enumerated from the most probable downwards; the first within budget is the
+    Where ``cost`` is a :class:`~fpnas.spaces.CostTable` that takes no measurements, it is found
+    along the table's chain (:mod:`fpnas.search.exact`), and nearly always proven. Otherwise
+    architectures are enumerated from the most probable downwards; the first within budget is the
     answer, proven. When ``max_candidates`` of them are all too expensive, a penalised local search
     finds a good one within budget instead: not proven, but bounded by the probability at which the
     enumeration stopped. ``cost`` may be any function; nothing is assumed about it.
 
     Raises BudgetError, with the range of cost that was found, if nothing within budget is found.
     """
+    chain = chain_of(cost, distribution.space)
+    scores = None if chain is None else group_scores(distribution, chain)
+    if scores is not None:
+        solution = most_probable_on(chain, scores, floor, target, max_candidates)
+        if solution is not None:
+            return solution
     candidates = 0
     bound = math.inf
     for choices, log_probs in distribution.descending():
@@ -89,6 +103,32 @@ def most_probable_within(
         log_prob = float(distribution.log_prob(choices[None]))
     spent = float(evaluate_cost(cost, choices[None]))
     return BudgetSolution(choices, spent, log_prob, False, bound, candidates)
+
+
+def most_probable_on(
+    chain: CostChain, scores: Sequence[Tensor], floor: float, target: float, max_candidates: int
+) -> BudgetSolution | None:
+    """As :func:`most_probable_within`, along the chain of a cost.
+
+    Args:
+        chain: the cost.
+        scores: logarithms of odds, float64 [combinations] for each group.
+        floor, target: the least and the most that the architecture costs.
+        max_candidates: partial networks that are looked at.
+
+    None if these were too few to find any. Raises BudgetError if there is none.
+    """
+    max_kept = min(max(max_candidates // len(scores), _MIN_KEPT), _MAX_KEPT)
+    found = best_within(chain, scores, floor, target, max_kept)
+    if found.path is None:
+        if found.bound == -math.inf:
+            raise unreachable(target, floor, *(path.cost for path in chain.extremes))
+        return None
+    combinations, score, spent = found.path
+    normaliser = sum(float(own.logsumexp(0)) for own in scores)
+    log_prob, bound = score - normaliser, found.bound - normaliser
+    choices = chain.choices(torch.tensor([combinations]))[0]
+    return BudgetSolution(choices, spent, log_prob, found.proven, bound, found.kept)
 
 
 class _PenalisedAscent:

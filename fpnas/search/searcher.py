@@ -10,12 +10,14 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fpnas.errors import CheckpointError, UserError, check_known
+from fpnas.search.chain import CostChain, chain_of
 from fpnas.search.costs import CostFunction, checked_target, evaluate_cost, folded
 from fpnas.search.distribution import (
     DISTRIBUTIONS,
@@ -125,6 +127,16 @@ class ArchitectureSearcher:
             self.within_budget()  # raises now, not after the search, if the band is empty
 
     @property
+    def band(self) -> tuple[float, float]:
+        """The least and the most that an architecture within budget costs."""
+        return (self.floor * self.target if self.floor else 0.0), self.target
+
+    @cached_property
+    def chain(self) -> CostChain | None:
+        """The chain of the cost, if it is a table that takes no measurements."""
+        return chain_of(self.cost, self.space)
+
+    @property
     def iteration(self) -> int:
         """Number of finished steps."""
         return len(self.history.get("entropy", ()))
@@ -218,8 +230,8 @@ class ArchitectureSearcher:
         self, distribution: ArchitectureDistribution, max_candidates: int
     ) -> BudgetSolution:
         """As :meth:`within_budget`, under any ``distribution`` over the space."""
-        floor = self.floor * self.target if self.floor else 0.0
-        return most_probable_within(distribution, self.cost, self.target, max_candidates, floor)
+        floor, target = self.band
+        return most_probable_within(distribution, self.cost, target, max_candidates, floor)
 
     def result(self, top_m: int = 5) -> SearchResult:
         """What was found so far, with the ``top_m`` most probable architectures and their costs."""
@@ -295,7 +307,7 @@ class ArchitectureSearcher:
             self.history.setdefault(name, []).append(value)
 
     def _folded(self, costs: Tensor) -> Tensor:
-        return folded(costs, self.target, self.floor * self.target) if self.floor else costs
+        return folded(costs, self.target, self.band[0]) if self.floor else costs
 
 
 def _no_cost(choices: Tensor) -> Tensor:

@@ -114,9 +114,13 @@ class CostTable(ABC):
     cell is filled when it is first needed.
 
     A cost derives from this class and implements :meth:`prices`.
+
+    Attributes:
+        is_measured: prices take measurements, so that cells are to be filled only when needed.
     """
 
     dtype: ClassVar[torch.dtype] = torch.int64
+    is_measured: ClassVar[bool] = False
 
     def __init__(self, space: Network) -> None:
         self.space = space

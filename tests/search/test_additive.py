@@ -215,6 +215,43 @@ def test_a_search_of_a_large_space_stays_within_budget_and_resumes(distribution:
     assert results[0].choices.sum() > fitting.sum(1).double().mean()
 
 
+def test_along_a_table_every_draw_is_in_a_band_that_uniform_samples_miss() -> None:
+    space, target = get_space("FP-NAS-C10"), 3e6
+    uniform = space.flops(space.sample(2000, torch.Generator().manual_seed(0)))
+    assert ((uniform >= 0.95 * target) & (uniform <= target)).double().mean() < 0.01
+
+    def make() -> ArchitectureSearcher:
+        return ArchitectureSearcher(
+            space,
+            space.cost_table("flops"),
+            target,
+            floor=0.95,
+            estimator="additive",
+            sampling=FixedSampling(6),
+        )
+
+    def step(searcher: ArchitectureSearcher) -> None:
+        choices = searcher.ask()
+        costs = space.flops(choices)
+        assert ((costs >= 0.95 * target) & (costs <= target)).all()
+        searcher.tell(choices, 0.1 * choices.double().sum(1))
+
+    first = make()
+    warm = [first.ask(20) for _ in range(2)]  # those of a warm-up, which are not told
+    assert not torch.equal(*warm)
+    first.discard()
+    step(first)
+    step(first)
+    second = make()
+    second.load_state_dict(first.state_dict())
+    for searcher in (first, second):
+        step(searcher)
+    assert first.history == second.history
+    assert first.history["redraws"] == [0, 0, 0]
+    result = first.result()
+    assert result.proven and 0.95 * target <= result.cost <= target
+
+
 def test_failed_evaluations_count_as_bad_ones() -> None:
     searcher = ArchitectureSearcher(SPACE, estimator="additive", sampling=FixedSampling(8))
     for _ in range(6):
