@@ -22,7 +22,7 @@ def with_search_length(cfg: CfgNode, num_images: int) -> CfgNode:
     """``cfg``, or a copy of it with the length of the search in place of SOLVER.EPOCHS 0.
 
     Then SOLVER.BATCH_SIZE, LR (meant for 32 images a step), SEARCH.WARMUP_EPOCHS and
-    VAL_BATCH_SIZE are set, too, and all steps after the warm-up leave the weights alone.
+    VAL_BATCH_SIZE are set, too.
     """
     if cfg.SOLVER.EPOCHS:
         return cfg

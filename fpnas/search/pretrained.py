@@ -103,6 +103,8 @@ def _fine_tuning(cfg: CfgNode) -> CfgNode:
     named = space.startswith(AROUND)
     own.MODEL.ARCH = space.removeprefix(AROUND) if named else cfg.MODEL.ARCH
     own.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS
+    # Smaller networks need statistics of their own, with which weights must have learned to live.
+    own.MODEL.NORM = "BN"
     own.SOLVER.EPOCHS = cfg.SEARCH.FULL_EPOCHS
     own.SEED = cfg.SEED
     own.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / FULL)
