@@ -105,7 +105,9 @@ def _fine_tuning(cfg: CfgNode) -> CfgNode:
     own.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS
     # Smaller networks need statistics of their own, with which weights must have learned to live.
     own.MODEL.NORM = "BN"
-    own.SOLVER.EPOCHS = cfg.SEARCH.FULL_EPOCHS
+    own.SOLVER.EPOCHS = epochs = cfg.SEARCH.FULL_EPOCHS
+    if epochs:
+        own.SOLVER.LR_WARMUP_EPOCHS = min(own.SOLVER.LR_WARMUP_EPOCHS, epochs / 4)
     own.SEED = cfg.SEED
     own.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / FULL)
     own.freeze()
