@@ -242,6 +242,13 @@ _C.SEARCH.ZERO_INIT_RESIDUAL = False
 # Learning rate of the supernet's classifier, share of SOLVER.LR. The more features it has, the
 # sooner it diverges: with 1984, the spaces of many blocks need about 0.05.
 _C.SEARCH.CLASSIFIER_LR = 1.0
+# So many of the most promising architectures within budget are trained for a while, each on its
+# own, and the best is returned: FINALIST_EPOCHS in the first round, as long again for the better
+# half in each further one. They start with the weights of the "supernet" or with "fresh" ones. 0:
+# the search has the last word.
+_C.SEARCH.FINALISTS = 0
+_C.SEARCH.FINALIST_EPOCHS = 2
+_C.SEARCH.FINALIST_WEIGHTS = "supernet"
 # Training batches that measure BatchNorm statistics before an architecture is evaluated.
 _C.SEARCH.BN_BATCHES = 10
 # Most probable architectures listed in the result.
