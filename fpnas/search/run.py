@@ -62,7 +62,7 @@ def run_search(
         allow_changes: go on all the same; the log lists what differs.
     """
     method = search_method(cfg)
-    if cfg.MODEL.WEIGHTS and not cfg.SOLVER.EPOCHS:
+    if cfg.MODEL.WEIGHTS:
         cfg = with_search_length(cfg, len(find_dataset(cfg, "train")))
     setup = SearchSetup.planned(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))

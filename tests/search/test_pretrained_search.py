@@ -96,8 +96,10 @@ def test_length_follows_the_number_of_images():
         rating = (length.SOLVER.EPOCHS - length.SEARCH.WARMUP_EPOCHS) * steps
         assert rating * cfg.SEARCH.NUM_SAMPLES >= 480
     own = cfg.clone()
-    own.merge_from_list(["SOLVER.EPOCHS", "3"])
-    assert with_search_length(own, 250) is own
+    own.merge_from_list(["SOLVER.EPOCHS", "3", "SEARCH.WARMUP_EPOCHS", "2"])
+    given = with_search_length(own, 250)
+    assert (given.SOLVER.EPOCHS, given.SEARCH.WARMUP_EPOCHS, given.SOLVER.BATCH_SIZE) == (3, 2, 16)
+    assert with_search_length(given, 250) is given
 
 
 @pytest.mark.parametrize(
