@@ -102,12 +102,11 @@ _C.DATA.AUGMENT.ERASE = 0.0
 # COMPILE and DISTILL, which it does not use.
 _C.SOLVER = CN()
 # Passes over the training images (in a search: over its training half), warm-up included.
-# 0, in the training of a classifier: as many as fine-tuning on so many images needs. 0, in a search
-# from a trained network: likewise, and with it BATCH_SIZE (LR is then meant for 32 images),
-# SEARCH.WARMUP_EPOCHS and SEARCH.VAL_BATCH_SIZE.
+# 0, in the training of a classifier or a search from a trained network: as many as so many images
+# need; in a search, SEARCH.WARMUP_EPOCHS follows.
 _C.SOLVER.EPOCHS = 30
-# Images a step, over all processes. 0, in the training of a classifier: as suits fine-tuning on so
-# many images; LR is then meant for 32 images and changes in proportion.
+# Images a step, over all processes. 0, in the training of a classifier or a search from a trained
+# network: as suits so many images; LR is then meant for 32 images and changes in proportion.
 _C.SOLVER.BATCH_SIZE = 128
 # "sgd", "rmsprop" (eps 0.0316 and alpha 0.9, as in torchvision's recipe) or "adamw".
 # A search knows "sgd" only: it steps just the weights that its samples touched.
@@ -230,7 +229,8 @@ _C.SEARCH.BETA = 0.3
 _C.SEARCH.LIKELIHOOD_SCALE = 96.0
 # Adam's constant learning rate for alpha.
 _C.SEARCH.ALPHA_LR = 0.016
-# Validation images that rate the samples of a step, over all processes.
+# Validation images that rate the samples of a step, over all processes. 0, in a search from a
+# trained network: all there are, up to 128.
 _C.SEARCH.VAL_BATCH_SIZE = 128
 # Which choices share weights: "paper" (own weights for every kernel size and number of splits),
 # "pointwise" (the 1x1 convolutions are shared by all choices of a block) or "all" (moreover, a
@@ -242,6 +242,13 @@ _C.SEARCH.ZERO_INIT_RESIDUAL = False
 # Learning rate of the supernet's classifier, share of SOLVER.LR. The more features it has, the
 # sooner it diverges: with 1984, the spaces of many blocks need about 0.05.
 _C.SEARCH.CLASSIFIER_LR = 1.0
+# So many of the most promising architectures within budget are trained for a while, each on its
+# own, and the best is returned: FINALIST_EPOCHS in the first round, as long again for the better
+# half in each further one. They start with the weights of the "supernet" or with "fresh" ones. 0:
+# the search has the last word.
+_C.SEARCH.FINALISTS = 0
+_C.SEARCH.FINALIST_EPOCHS = 2
+_C.SEARCH.FINALIST_WEIGHTS = "supernet"
 # Training batches that measure BatchNorm statistics before an architecture is evaluated.
 _C.SEARCH.BN_BATCHES = 10
 # Most probable architectures listed in the result.

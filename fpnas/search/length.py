@@ -19,25 +19,30 @@ _RATED_ON = 128
 
 
 def with_search_length(cfg: CfgNode, num_images: int) -> CfgNode:
-    """``cfg``, or a copy of it with the length of the search in place of SOLVER.EPOCHS 0.
+    """``cfg``, or a copy of it with numbers that suit so many images in place of zeros.
 
-    Then SOLVER.BATCH_SIZE, LR (meant for 32 images a step), SEARCH.WARMUP_EPOCHS and
-    VAL_BATCH_SIZE are set, too, and all steps after the warm-up leave the weights alone.
+    SOLVER.BATCH_SIZE 0: as in fine-tuning; LR is then meant for 32 images a step. SOLVER.EPOCHS 0:
+    the length of the search, and with it SEARCH.WARMUP_EPOCHS. SEARCH.VAL_BATCH_SIZE 0: as many
+    images as there are, up to 128.
     """
-    if cfg.SOLVER.EPOCHS:
+    solver, search = cfg.SOLVER, cfg.SEARCH
+    if solver.EPOCHS and solver.BATCH_SIZE and search.VAL_BATCH_SIZE:
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
     solver, search = cfg.SOLVER, cfg.SEARCH
     num_train = round(num_images * search.TRAIN_FRACTION)
-    solver.BATCH_SIZE = batch_size_for(num_train, comm.get_world_size())
-    solver.LR *= solver.BATCH_SIZE / REFERENCE_BATCH
-    steps = max(num_train // solver.BATCH_SIZE, 1)
-    search.WARMUP_EPOCHS = float(min(max(math.ceil(_LEAST_STEPS / steps), _EPOCHS), _MOST_EPOCHS))
-    budgets = len(search.TARGETS) or 1
-    rating_steps = math.ceil(_RATINGS / search.NUM_SAMPLES) * budgets
-    solver.EPOCHS = int(search.WARMUP_EPOCHS) + math.ceil(rating_steps / steps)
-    search.VAL_BATCH_SIZE = min(_RATED_ON, num_images - num_train)
+    if not solver.BATCH_SIZE:
+        solver.BATCH_SIZE = batch_size_for(num_train, comm.get_world_size())
+        solver.LR *= solver.BATCH_SIZE / REFERENCE_BATCH
+    if not search.VAL_BATCH_SIZE:
+        search.VAL_BATCH_SIZE = max(min(_RATED_ON, num_images - num_train), 1)
+    if not solver.EPOCHS:
+        steps = max(num_train // solver.BATCH_SIZE, 1)
+        learning = min(max(math.ceil(_LEAST_STEPS / steps), _EPOCHS), _MOST_EPOCHS)
+        search.WARMUP_EPOCHS = float(learning)
+        rating_steps = math.ceil(_RATINGS / search.NUM_SAMPLES) * (len(search.TARGETS) or 1)
+        solver.EPOCHS = learning + math.ceil(rating_steps / steps)
     logger.info(
         "Searching on %d images: SOLVER.BATCH_SIZE %d, SOLVER.LR %g, SOLVER.EPOCHS %d, of which "
         "SEARCH.WARMUP_EPOCHS %g, SEARCH.VAL_BATCH_SIZE %d",

@@ -57,6 +57,7 @@ def check_search_config(cfg: CfgNode) -> None:
     check_name("SEARCH.COST", cfg.SEARCH.COST, COSTS)
     check_name("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, FIRST_DISTRIBUTION)
     check_name("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, SAMPLING)
+    check_name("SEARCH.FINALIST_WEIGHTS", cfg.SEARCH.FINALIST_WEIGHTS, ("supernet", "fresh"))
     check_name("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
     if not isinstance(get_estimator(cfg.SEARCH.ESTIMATOR), AdditiveEstimator):
         check_unused(cfg, ["SEARCH.FORGETTING"], f"SEARCH.ESTIMATOR {cfg.SEARCH.ESTIMATOR!r}")
@@ -81,6 +82,8 @@ def check_search_config(cfg: CfgNode) -> None:
         ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
         ("TEMPERATURE_START", search.TEMPERATURE_START > 0, "above 0"),
         ("TEMPERATURE_END", search.TEMPERATURE_END > 0, "above 0"),
+        ("FINALISTS", search.FINALISTS == 0 or search.FINALISTS >= 2, "0, or at least 2"),
+        ("FINALIST_EPOCHS", search.FINALIST_EPOCHS >= 1, "at least 1"),
         ("FULL_EPOCHS", search.FULL_EPOCHS >= 0, "at least 0"),
         ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
