@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from fpnas.errors import CheckpointError, UserError, check_known
-from fpnas.search.chain import CostChain
 from fpnas.search.distribution import ArchitectureDistribution, JointDistribution
 from fpnas.search.estimator import Estimator, Searched
 from fpnas.search.most_probable import BudgetSolution, most_probable_on
 from fpnas.search.posterior import AdditivePosterior
 from fpnas.spaces.space import SearchSpace
+
+# Variables, by column, that have one categorical each.
+Factors = tuple[tuple[int, ...], ...]
 
 # Spaces up to this size are looked at as a whole: then any two variables may interact, otherwise
 # those of a group.
@@ -68,8 +70,7 @@ class AdditiveEstimator(Estimator):
         self._posterior = AdditivePosterior(space.cardinalities, pairs)
         self._within: Tensor | None = None
         self._chain = None if is_small else search.chain
-        if self._chain is not None:
-            self._group_effects = self._effects_of_groups(search.space, self._chain)
+        self._places: dict[Factors, list[Tensor]] = {}
         if is_small:
             choices = torch.cartesian_prod(*map(torch.arange, space.cardinalities))
             choices = choices.reshape(-1, len(space.cardinalities))
@@ -125,35 +126,49 @@ class AdditiveEstimator(Estimator):
     def _best(self, search: Searched, effects: Tensor, max_candidates: int) -> BudgetSolution:
         """The architecture within budget with the largest sum of ``effects`` [num_effects]."""
         if self._chain is not None:
-            scores = [effects[own].sum(dim=1) for own in self._group_effects]
+            scores = self._scores(search.space, search.space.group_columns, effects)
             solution = most_probable_on(self._chain, scores, *search.band, max_candidates)
             if solution is not None:
                 return solution
         if self._within is None:
             scored = JointDistribution(search.space)
-            _set_logits(scored, self._posterior, effects)
+            self._set_logits(scored, effects)
             return search.most_probable(scored, max_candidates)
         choices = self._within[int(effects[self._columns].sum(dim=1).argmax())]
         log_prob = float(search.distribution.log_prob(choices[None]).detach())
         cost = float(search.costs(choices[None]))
         return BudgetSolution(choices, cost, log_prob, True, log_prob, len(self._within))
 
-    def _effects_of_groups(self, space: SearchSpace, chain: CostChain) -> list[Tensor]:
-        """The effects of each combination of each group, int64 [combinations, kinds]."""
-        effects = []
-        for columns, link in zip(space.group_columns, chain.links, strict=True):
-            choices = torch.zeros(len(link.values), len(space.variables), dtype=torch.int64)
-            choices[:, columns] = link.values
-            kinds = self._posterior.inside(columns)
-            effects.append(self._posterior.columns(choices)[:, kinds])
-        return effects
+    def _scores(self, space: SearchSpace, factors: Factors, effects: Tensor) -> list[Tensor]:
+        """Sums of ``effects`` [num_effects] for each factor: float64 [its combinations].
+
+        Pairs of variables of different factors are left out.
+        """
+        if factors not in self._places:
+            self._places[factors] = [self._places_of(space, columns) for columns in factors]
+        return [effects[own].sum(dim=1) for own in self._places[factors]]
+
+    def _places_of(self, space: SearchSpace, columns: Sequence[int]) -> Tensor:
+        """The effects of each combination of these variables, int64 [combinations, kinds]."""
+        values = torch.cartesian_prod(*(torch.arange(space.cardinalities[c]) for c in columns))
+        values = values.reshape(-1, len(columns))
+        choices = torch.zeros(len(values), len(space.variables), dtype=torch.int64)
+        choices[:, columns] = values
+        return self._posterior.columns(choices)[:, self._posterior.inside(columns)]
+
+    @torch.no_grad()
+    def _set_logits(self, distribution: ArchitectureDistribution, effects: Tensor) -> None:
+        """Give every combination of every factor the sum of its ``effects`` [num_effects]."""
+        scores = self._scores(distribution.space, distribution.factors, effects)
+        for row, own in zip(distribution.logits, scores, strict=True):
+            row[: len(own)] = own
 
     def _follow(self, distribution: ArchitectureDistribution) -> None:
         """Set alpha to the posterior mean over the temperature that its entropy asks for."""
         generator = torch.Generator().manual_seed(0)  # the same draws whenever it is asked
         shares = self._posterior.best_values(_ENTROPY_DRAWS, generator)
         entropy = sum(float(torch.special.entr(share).sum()) for share in shares)
-        _set_logits(distribution, self._posterior, self._posterior.mean)
+        self._set_logits(distribution, self._posterior.mean)
         mean = distribution.logits.detach().clone()
         low, high = -_LOG_TEMPERATURE, _LOG_TEMPERATURE
         for _ in range(_BISECTIONS):
@@ -164,23 +179,6 @@ class AdditiveEstimator(Estimator):
                 low = middle
             else:
                 high = middle
-
-
-@torch.no_grad()
-def _set_logits(
-    distribution: ArchitectureDistribution, posterior: AdditivePosterior, effects: Tensor
-) -> None:
-    """Give every combination of every factor the sum of its ``effects`` [num_effects].
-
-    Pairs of variables of different factors are left out.
-    """
-    for number, (columns, size) in enumerate(
-        zip(distribution.factors, distribution.factor_sizes, strict=True)
-    ):
-        indices = torch.zeros(size, len(distribution.factors), dtype=torch.int64)
-        indices[:, number] = torch.arange(size)
-        own = posterior.columns(distribution.choices_of(indices))[:, posterior.inside(columns)]
-        distribution.logits[number, :size] = effects[own].sum(dim=1)
 
 
 ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(

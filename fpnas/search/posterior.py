@@ -23,6 +23,7 @@ _LOG_ODDS_LIMIT = 30.0
 class _Fit:
     """The posterior with some pairs: effects ~ N(mean, noise * root L^-T L^-1 root)."""
 
+    pairs: tuple[int, ...]  # numbers of pairs, ascending
     index: Tensor  # int64 [d], the effects that are part of it
     root: Tensor  # [d], prior standard deviations
     factor: Tensor  # [d, d], lower Cholesky factor L of 1 + root A root
@@ -30,7 +31,7 @@ class _Fit:
     noise: float  # variance of a rating
     shape: float  # of the noise's inverse gamma distribution
     rate: float
-    unexplained: float  # sum of squares
+    unexplained: float  # sum of squares; rounding may bring it below 0
     log_evidence: float
 
 
@@ -119,8 +120,9 @@ class AdditivePosterior:
         self._products += design.t() @ centred
         self._squares = forgetting * self._squares + squares
         self._count = forgetting * self._count + len(choices) - 1
-        self._update_pairs()
-        self._current = self._fit(self._included)
+        fit = self._fit(self._included)
+        self._update_pairs(fit)
+        self._current = fit if fit.pairs == self._included else self._fit(self._included)
 
     @property
     def mean(self) -> Tensor:
@@ -145,7 +147,7 @@ class AdditivePosterior:
 
         Shares [values], by the main effects, each variable by itself.
         """
-        effects = self._spread(self._current.index, _normal(self._current, count, generator))
+        effects = _normal(self._current, count, generator)  # the main effects come first
         ends = [*self._starts[1:].tolist(), self.num_effects]
         shares = []
         for start, end in zip(self._starts.tolist(), ends, strict=True):
@@ -181,49 +183,90 @@ class AdditivePosterior:
         """The posterior with these pairs of variables (numbers of :attr:`pairs`)."""
         index = torch.cat([torch.arange(self._num_main), *(self._blocks[p] for p in pairs)])
         root = self._prior[index].sqrt()
-        inner = root[:, None] * self._moments[index][:, index] * root
-        factor = torch.linalg.cholesky(inner + torch.eye(len(index), dtype=torch.float64))
+        inner = root[:, None] * self._moments[index[:, None], index] * root
+        inner.diagonal().add_(1.0)
+        factor = torch.linalg.cholesky(inner)
         solved = torch.linalg.solve_triangular(
             factor, (root * self._products[index])[:, None], upper=False
         )
         mean = root * torch.linalg.solve_triangular(factor.t(), solved, upper=True)[:, 0]
-        unexplained = max(self._squares - float(solved.square().sum()), 0.0)
+        unexplained = self._squares - float(solved.square().sum())
         shape = _NOISE_SHAPE + self._count / 2
-        rate = _NOISE_SHAPE * self._unit + unexplained / 2
+        rate = self._rate(unexplained)
         evidence = -float(factor.diagonal().log().sum()) - shape * math.log(rate or 1.0)
         noise = rate / shape
-        return _Fit(index, root, factor, mean, noise, shape, rate, unexplained, evidence)
+        return _Fit(pairs, index, root, factor, mean, noise, shape, rate, unexplained, evidence)
 
-    def _update_pairs(self) -> None:
-        """The probability that two variables interact, for each pair."""
+    def _rate(self, unexplained: float) -> float:
+        """Of the noise's distribution."""
+        return _NOISE_SHAPE * self._unit + max(unexplained, 0.0) / 2
+
+    def _update_pairs(self, fit: _Fit) -> None:
+        """The probability that two variables interact, for each pair, and the likely ones.
+
+        ``fit``: the posterior with those that were likely so far.
+        """
         if not self.pairs or not self.has_ratings:
             return
-        fit = self._fit(self._included)
-        gains = torch.tensor([self._gain(fit, pair) for pair in range(len(self.pairs))])
+        gains = torch.tensor(self._gains(fit), dtype=torch.float64)
         log_odds = (gains + _PAIR_LOG_ODDS).clamp(-_LOG_ODDS_LIMIT, _LOG_ODDS_LIMIT)
-        self._probabilities = log_odds.double().sigmoid()
+        self._probabilities = log_odds.sigmoid()
         likely = (self._probabilities > 0.5).nonzero()[:, 0]
         order = self._probabilities[likely].argsort(descending=True, stable=True)
         self._included = tuple(sorted(likely[order[:_MAX_PAIRS]].tolist()))
 
-    def _gain(self, fit: _Fit, pair: int) -> float:
-        """What the pair adds to the log-evidence of the posterior with all other included ones."""
-        if pair in self._included:
-            without = self._fit(tuple(p for p in self._included if p != pair))
-            return fit.log_evidence - without.log_evidence
-        block = self._blocks[pair]
-        shared = self._moments[fit.index][:, block]
-        half = torch.linalg.solve_triangular(fit.factor, fit.root[:, None] * shared, upper=False)
-        left = self._moments[block][:, block] - half.t() @ half
-        open_products = self._products[block] - shared.t() @ fit.mean
-        root = math.sqrt(_PAIR_VARIANCE)
-        identity = torch.eye(len(block), dtype=torch.float64)
-        factor = torch.linalg.cholesky(identity + _PAIR_VARIANCE * left)
-        solved = torch.linalg.solve_triangular(factor, root * open_products[:, None], upper=False)
-        unexplained = max(fit.unexplained - float(solved.square().sum()), 0.0)
-        rate = _NOISE_SHAPE * self._unit + unexplained / 2
-        determinant = float(factor.diagonal().log().sum())
-        return -determinant - fit.shape * (math.log(rate) - math.log(fit.rate))
+    def _gains(self, fit: _Fit) -> list[float]:
+        """What each pair adds to the log-evidence of the posterior with all others of ``fit``."""
+        others = [pair for pair in range(len(self.pairs)) if pair not in fit.pairs]
+        gains = {**self._gains_inside(fit), **self._gains_beside(fit, others)}
+        return [gains[pair] for pair in range(len(self.pairs))]
+
+    def _gains_inside(self, fit: _Fit) -> dict[int, float]:
+        """For the pairs of ``fit``: without one, its effects are held at 0.
+
+        What the ratings know about these effects alone is a block of the inverse.
+        """
+        if not fit.pairs:
+            return {}
+        inverse, scaled = torch.cholesky_inverse(fit.factor), fit.mean / fit.root
+        gains, start = {}, self._num_main
+        for pair in fit.pairs:
+            own = slice(start, start + len(self._blocks[pair]))
+            factor = torch.linalg.cholesky(inverse[own, own])
+            explained = torch.linalg.solve_triangular(factor, scaled[own, None], upper=False)
+            rate = self._rate(fit.unexplained + float(explained.square().sum()))
+            determinant = float(factor.diagonal().log().sum())
+            gains[pair] = determinant + fit.shape * (math.log(rate) - math.log(fit.rate))
+            start = own.stop
+        return gains
+
+    def _gains_beside(self, fit: _Fit, pairs: Sequence[int]) -> dict[int, float]:
+        """For ``pairs`` that are none of ``fit``: what is left of their effects beside the others.
+
+        The sums about all of them are reduced at once.
+        """
+        if not pairs:
+            return {}
+        columns = torch.cat([self._blocks[pair] for pair in pairs])
+        shared = self._moments[fit.index[:, None], columns]
+        halves = torch.linalg.solve_triangular(fit.factor, fit.root[:, None] * shared, upper=False)
+        open_products = self._products[columns] - shared.t() @ fit.mean
+        root, gains, start = math.sqrt(_PAIR_VARIANCE), {}, 0
+        for pair in pairs:
+            block, own = self._blocks[pair], slice(start, start + len(self._blocks[pair]))
+            first, last = int(block[0]), int(block[-1]) + 1
+            half = halves[:, own]
+            inner = _PAIR_VARIANCE * (self._moments[first:last, first:last] - half.t() @ half)
+            inner.diagonal().add_(1.0)
+            factor = torch.linalg.cholesky(inner)
+            solved = torch.linalg.solve_triangular(
+                factor, root * open_products[own, None], upper=False
+            )
+            rate = self._rate(fit.unexplained - float(solved.square().sum()))
+            determinant = float(factor.diagonal().log().sum())
+            gains[pair] = -determinant - fit.shape * (math.log(rate) - math.log(fit.rate))
+            start = own.stop
+        return gains
 
     def _spread(self, index: Tensor, values: Tensor) -> Tensor:
         """Values [n, d] of the effects ``index`` as [n, num_effects], 0 elsewhere."""

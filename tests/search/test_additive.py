@@ -62,13 +62,14 @@ def test_the_posterior_mean_is_a_ridge_regression_on_centred_steps() -> None:
 def test_evidence_of_a_pair_is_that_of_the_two_posteriors() -> None:
     posterior = AdditivePosterior(SIZES, PAIRS)
     rated(posterior, main_effects(), 8)
-    for pair in range(len(PAIRS)):
-        bare = posterior._fit(())
-        posterior._included = ()
-        gain = posterior._gain(bare, pair)
-        assert gain == pytest.approx(posterior._fit((pair,)).log_evidence - bare.log_evidence)
-        posterior._included = (pair,)
-        assert posterior._gain(posterior._fit((pair,)), pair) == pytest.approx(gain)
+    for present in ((), (1,), (0, 2, 5)):
+        fit = posterior._fit(present)
+        for pair, gain in enumerate(posterior._gains(fit)):
+            without, with_it = ({*present} - {pair}, {*present} | {pair})
+            evidence = [
+                posterior._fit(tuple(sorted(pairs))).log_evidence for pairs in (without, with_it)
+            ]
+            assert gain == pytest.approx(evidence[1] - evidence[0])
 
 
 def test_pairs_come_forward_only_where_the_ratings_support_them() -> None:
