@@ -215,8 +215,9 @@ _C.SEARCH.NUM_SAMPLES = 14
 # "paper": equation 7 to the letter. "budgeted": over-target samples are redrawn before they are
 # evaluated, at least 2 samples a step, and the mean of the importance weights is subtracted.
 # "additive": every rating so far counts, by a Gaussian posterior over the effects of all choices;
-# samples are drawn by it, and several budgets share the ratings. BETA, ALPHA_LR and
-# LIKELIHOOD_SCALE do not matter to it, and it has at least 4 samples a step.
+# samples are drawn by it, and several budgets share the ratings. Every sample is within its budget,
+# in the warm-up, too (with COST "latency": as far as 20 rounds of draws find such). BETA, ALPHA_LR
+# and LIKELIHOOD_SCALE do not matter to it, and it has at least 4 samples a step.
 _C.SEARCH.ESTIMATOR = "budgeted"
 # What earlier ratings keep of their weight in a step of "additive", which changes with the
 # supernet; 1: all of it.

@@ -260,7 +260,8 @@ class ArchitectureSearcher:
                 Candidate(c, float(p), float(v))
                 for c, p, v in zip(choices, log_probs, costs, strict=True)
             ),
-            distribution=copy.deepcopy(self.distribution),
+            # Not the space, whose tables of costs may be large.
+            distribution=copy.deepcopy(self.distribution, {id(self.space): self.space}),
             history=copy.deepcopy(self.history),
         )
 
