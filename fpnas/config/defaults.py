@@ -36,7 +36,8 @@ _C.MODEL.DROPOUT = 0.0
 # Stochastic depth: probability of dropping the last block with a shortcut; grows linearly from 0.
 _C.MODEL.DROP_PATH = 0.0
 # Normalisation: "BN"; "FrozenBN" (statistics, scale and shift are constants: for pretrained weights
-# and small batches); "SyncBN" (statistics over the batches of all processes, on GPUs).
+# and small batches); "SyncBN" (statistics over the batches of all processes, on GPUs). "auto", in
+# the training of a classifier: "FrozenBN" for MODEL.WEIGHTS on fewer than 1,000 images, else "BN".
 _C.MODEL.NORM = "BN"
 # The stem and this many stages are constant in a training: no gradients, frozen BatchNorm, no
 # dropped blocks. 0: nothing is.
