@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCS = ROOT / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
 #: What a newcomer reads.
 GUIDE = [ROOT / "README.md", *PAGES]
 #: Everything whose links must lead somewhere.
-DOCUMENTS = [*GUIDE, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+DOCUMENTS = [
+    *(*GUIDE, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", ROOT / "model_zoo/MODEL_ZOO.md"),
+    *sorted((ROOT / "projects").glob("*/README.md")),
+]
 
 _FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _PYTHON = re.compile(

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import DOCUMENTS, GUIDE, PAGES, ROOT, headings, links, prose, text
+from documents import DOCS, DOCUMENTS, GUIDE, PAGES, ROOT, headings, links, prose, text
 
 from fpnas import model_zoo
 from fpnas.cli import search, train
@@ -18,7 +18,7 @@ DETECTRON2S = ("MODEL.FPNAS", "MODEL.BACKBONE")
 
 
 def name(path: Path) -> str:
-    return path.name
+    return path.relative_to(ROOT).as_posix()
 
 
 def test_readme_is_short() -> None:
@@ -69,12 +69,12 @@ def test_readme_and_pages_are_linked() -> None:
 
 
 def test_every_page_is_in_the_contents() -> None:
-    index = text(ROOT / "docs" / "index.md")
+    index = text(DOCS / "index.md")
     trees = re.findall(r"^```\{toctree\}\n(.*?)^```", index, re.DOTALL | re.MULTILINE)
     listed = [line for tree in trees for line in tree.splitlines() if line and line[0] != ":"]
-    pages = {page.stem for page in PAGES} - {"index"}
+    pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES} - {"index"}
     assert sorted(listed) == sorted(pages)
-    assert pages <= {Path(file).stem for file, _ in links(ROOT / "docs" / "index.md")}
+    assert {f"{page}.md" for page in pages} <= {file for file, _ in links(DOCS / "index.md")}
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/photos.md"])
@@ -114,7 +114,7 @@ def test_figures_of_the_readme_stand_in_results() -> None:
     """With the command of each; there rounded to more digits."""
     compared = README.partition("## How it compares")[2].partition("\n## ")[0]
     figures = {match.rstrip(".") for match in re.findall(r"\d[\d.,]*\d", compared)}
-    known = re.findall(r"\d[\d.,]*\d", prose(ROOT / "docs" / "results.md"))
+    known = re.findall(r"\d[\d.,]*\d", prose(DOCS / "results.md"))
     assert len(figures) >= 10
     for figure in figures:
         digits = len(figure.partition(".")[2])
