@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent
 EXPORT = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.2"]
 EXECUTORCH = ["executorch>=1.5"]
 DETECTION = ["pycocotools>=2.0.8"]
+DOCS = ["furo>=2024.8.6", "myst-parser>=4", "sphinx>=8"]
 TEST = [
     "hypothesis>=6.100",
     "pytest>=8",
@@ -74,6 +75,7 @@ setup(
         "export": EXPORT,
         "executorch": EXECUTORCH,
         "detection": DETECTION,
+        "docs": DOCS,
         "test": [*TEST, *EXPORT, *DETECTION],
         "dev": [*TEST, *EXPORT, *EXECUTORCH, *DETECTION, "ruff>=0.12"],
         "all": [*EXPORT, *EXECUTORCH, *DETECTION],

@@ -46,6 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "body 0.3": {"SOLVER.LR": 0.03, "SOLVER.BODY_LR": 0.33},
     "body 0.1": {"SOLVER.LR": 0.1, "SOLVER.BODY_LR": 0.1},
     "frozen BN": {"MODEL.NORM": "FrozenBN"},
+    "own BN": {"MODEL.NORM": "BN"},
     "no average": {"SOLVER.EMA_DECAY": 0.0},
     "no colour": {"DATA.AUGMENT.COLOR": 0.0},
     "crops from 0.08": {"DATA.AUGMENT.SCALE": (0.08, 1.0)},

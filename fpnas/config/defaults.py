@@ -36,7 +36,8 @@ _C.MODEL.DROPOUT = 0.0
 # Stochastic depth: probability of dropping the last block with a shortcut; grows linearly from 0.
 _C.MODEL.DROP_PATH = 0.0
 # Normalisation: "BN"; "FrozenBN" (statistics, scale and shift are constants: for pretrained weights
-# and small batches); "SyncBN" (statistics over the batches of all processes, on GPUs).
+# and small batches); "SyncBN" (statistics over the batches of all processes, on GPUs). "auto", in
+# the training of a classifier: "FrozenBN" for MODEL.WEIGHTS on fewer than 1,000 images, else "BN".
 _C.MODEL.NORM = "BN"
 # The stem and this many stages are constant in a training: no gradients, frozen BatchNorm, no
 # dropped blocks. 0: nothing is.
@@ -116,8 +117,11 @@ _C.SOLVER.LR = 0.1
 # Learning rate of all but the head's last layer in the training of a classifier, share of LR. Below
 # 1 it spares pretrained weights while a fresh classifier learns.
 _C.SOLVER.BODY_LR = 1.0
+# Momentum of "sgd" and "rmsprop"; "adamw" has its own.
 _C.SOLVER.MOMENTUM = 0.9
+# Nesterov's momentum; "sgd" only.
 _C.SOLVER.NESTEROV = False
+# Weight decay of convolutions and linear layers.
 _C.SOLVER.WEIGHT_DECAY = 4e-5
 # Weight decay of BatchNorm parameters and biases.
 _C.SOLVER.WEIGHT_DECAY_NORM = 0.0
@@ -184,10 +188,11 @@ _C.SEARCH.TARGET = 3e6
 _C.SEARCH.TARGETS = ()
 # Share of the budget that the returned architecture costs at least, such as 0.95.
 _C.SEARCH.FLOOR = 0.0
-# Input size, px, and number of classes at which the cost is counted. 0: those of the data.
+# Input size, px, at which the cost is counted. 0: that of the data.
 _C.SEARCH.COST_INPUT_SIZE = 0
 # An input size, px, for each of TARGETS, in place of COST_INPUT_SIZE.
 _C.SEARCH.COST_INPUT_SIZES = ()
+# Number of classes at which the cost is counted. 0: that of the data.
 _C.SEARCH.COST_NUM_CLASSES = 0
 # File of measured blocks for "latency" (JSON; made if it does not exist), and threads of a call.
 _C.SEARCH.LATENCY_TABLE = ""
@@ -259,6 +264,7 @@ _C.SEARCH.TOP_M = 5
 _C.TEST = CN()
 # Epochs between two evaluations. 0: only at the end.
 _C.TEST.PERIOD = 1
+# Images a step of an evaluation.
 _C.TEST.BATCH_SIZE = 250
 
 _C.CHECKPOINT = CN()
@@ -271,6 +277,7 @@ _C.LOG = CN()
 # Steps between two records in log.txt, metrics.json and TensorBoard. A search writes every step to
 # metrics.json.
 _C.LOG.PERIOD = 20
+# Write curves for TensorBoard into OUTPUT_DIR/tensorboard.
 _C.LOG.TENSORBOARD = True
 
 # --------------------------------------------------------------------------------------------------

@@ -97,20 +97,26 @@ def with_length(cfg: CfgNode, num_images: int) -> CfgNode:
     """``cfg``, or a copy of it in which SOLVER.BATCH_SIZE, LR and EPOCHS stand in place of zeros.
 
     Where BATCH_SIZE is 0, LR changes in proportion to the batch (Goyal et al. 2017, section 2.1).
+    MODEL.NORM "auto" becomes "FrozenBN" for weights that are trained on few images, whose
+    statistics say little, else "BN".
     """
-    if cfg.SOLVER.EPOCHS and cfg.SOLVER.BATCH_SIZE:
+    if cfg.SOLVER.EPOCHS and cfg.SOLVER.BATCH_SIZE and cfg.MODEL.NORM != "auto":
         return cfg
     cfg = cfg.clone()
     cfg.defrost()
     solver = cfg.SOLVER
+    if cfg.MODEL.NORM == "auto":
+        freezes = bool(cfg.MODEL.WEIGHTS) and num_images < _FEW_IMAGES
+        cfg.MODEL.NORM = "FrozenBN" if freezes else "BN"
     if not solver.BATCH_SIZE:
         solver.BATCH_SIZE = batch_size_for(num_images, comm.get_world_size())
         solver.LR *= solver.BATCH_SIZE / REFERENCE_BATCH
     if not solver.EPOCHS:
         solver.EPOCHS = epochs_for(num_images, solver.BATCH_SIZE)
     logger.info(
-        "Fine-tuning on %d images: SOLVER.BATCH_SIZE %d, SOLVER.LR %g, SOLVER.EPOCHS %d",
-        *(num_images, solver.BATCH_SIZE, solver.LR, solver.EPOCHS),
+        "Fine-tuning on %d images: SOLVER.BATCH_SIZE %d, SOLVER.LR %g, SOLVER.EPOCHS %d, "
+        "MODEL.NORM %s",
+        *(num_images, solver.BATCH_SIZE, solver.LR, solver.EPOCHS, cfg.MODEL.NORM),
     )
     cfg.freeze()
     return cfg

@@ -102,7 +102,7 @@ def test_feature_info_is_timm_s():
 
 
 def test_every_network_of_the_zoo_in_torchvision():
-    """The README's five lines."""
+    """The five lines of docs/backbones.md."""
     x = torch.zeros(1, 3, 64, 64)
     for name in SHIPPED:
         backbone = model_zoo.get(name, out_features=("auto",))

@@ -67,3 +67,14 @@ def test_the_recipe_needs_data_and_a_model_only(image_root, arch_file, tmp_path:
     written.merge_from_file(tmp_path / "out" / "config.yaml")
     assert (written.SOLVER.BATCH_SIZE, written.SOLVER.EPOCHS) == (12, 40)
     assert load_trained(tmp_path / "out" / "model_final.pth").description.classes[0] == "black"
+
+
+def test_batch_norm_is_frozen_where_pretrained_weights_meet_few_images():
+    cfg = get_cfg()
+    cfg.merge_from_file(find_config("quick/finetune.yaml"))
+    assert with_length(cfg, 250).MODEL.NORM == "BN"  # fresh weights need statistics
+    cfg.MODEL.WEIGHTS = "zoo://efficientnet_lite0"
+    assert with_length(cfg, 250).MODEL.NORM == "FrozenBN"
+    assert with_length(cfg, 3_000).MODEL.NORM == "BN"
+    cfg.MODEL.NORM = "BN"
+    assert with_length(cfg, 250).MODEL.NORM == "BN"
