@@ -1,0 +1,88 @@
+"""What a row of the table is, and what it is given to make its network from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fpnas.config import CfgNode
+from fpnas.data import TestLoader, find_splits
+from fpnas.modeling import SearchedNet
+from fpnas.training.fine_tuning import with_length
+from photos_lib.training import multiply_adds, train_loader
+
+
+class RowFailed(Exception):
+    """What a library said when it could not make the network of a row."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the network of a row may be made from.
+
+    Attributes:
+        cfg: of the training that follows.
+        held_out_cfg: of the photos that the whole network of stage "choose" was not trained on.
+        percent: of the whole network's multiply-adds, which the network may have.
+        teacher: the whole network, fine-tuned on the training photos; None for row "full".
+        decisions: folder of the row, the same in both stages. What is decided on held-out photos
+            is decided in stage "choose"; the networks of stage "final" only follow it.
+    """
+
+    cfg: CfgNode
+    held_out_cfg: CfgNode
+    percent: int
+    teacher: SearchedNet | None
+    decisions: Path
+
+    @property
+    def size(self) -> int:
+        """Side of the photos, px."""
+        return self.cfg.DATA.INPUT_SIZE
+
+    @property
+    def budget(self) -> float:
+        """Multiply-adds that the network may have."""
+        return self.percent / 100 * multiply_adds(self.teacher, self.size)
+
+    @property
+    def num_classes(self) -> int:
+        return len(find_splits(self.cfg)[0].classes)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented batches of the training photos, without an end."""
+        images, _ = find_splits(self.cfg)
+        return train_loader(images, with_length(self.cfg, len(images))).iterate(0)
+
+    def held_out(self, count: int | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Batches of ``count`` held-out photos at random; None: of all."""
+        cfg = self.held_out_cfg
+        _, images = find_splits(cfg)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        return list(TestLoader(images.subset(order[:count]), cfg, cfg.TEST.BATCH_SIZE))
+
+
+#: Makes the network of a row, with the weights to train from. May raise RowFailed.
+Start = Callable[[Given], nn.Module]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to a network.
+
+    Attributes:
+        start: makes the network.
+        percents: at which it exists; None: any.
+        drawn: some of its weights are drawn by the seed of each training. False: all are cut from
+            the teacher's, once for all trainings, and BatchNorm is measured anew.
+        norm: MODEL.NORM in place of the recipe's, which is for trained weights; "": the recipe's.
+    """
+
+    start: Start
+    percents: Sequence[int] | None = None
+    drawn: bool = False
+    norm: str = ""
