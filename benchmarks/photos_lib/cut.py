@@ -20,7 +20,7 @@ from fpnas.utils.rng import generator_for
 from photos_lib.row import Given
 
 _SCORE_BATCHES = 16  # that say which channels matter
-_SHARES = [step / 40 for step in range(1, 41)]
+_SHARES = [step / 100 for step in range(1, 101)]
 _LARGEST_KERNEL = 99  # px: no kernel shrinks
 _RANDOM = 10
 _LEAST_SHARE = 0.95  # of the budget, that a random architecture uses

@@ -23,6 +23,7 @@ from photos_lib.row import Given, Row, Start
 from photos_lib.study import FULL, WHOLE
 
 _SIZE_STEP = 8  # px
+_TOLERANCE = 1.01  # the classifier costs the same at any size
 _WIDTHS = [width / 100 for width in range(300, 9, -1)]
 
 
@@ -52,7 +53,7 @@ class Shrunk(nn.Module):
 def small_input(given: Given) -> Shrunk:
     """The whole network at the largest input size within budget, a multiple of 8 px."""
     for size in range(given.size, 0, -_SIZE_STEP):
-        if given.teacher.arch.flops(size) <= given.budget:
+        if given.teacher.arch.flops(size) <= _TOLERANCE * given.budget:
             return Shrunk(given.teacher, size)
     raise UserError(f"No input size leaves {given.percent} % of the FLOPs.")
 

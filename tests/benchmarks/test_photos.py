@@ -19,6 +19,7 @@ from fpnas.data import preprocessing
 from fpnas.errors import UserError
 from fpnas.modeling import SearchedNet
 from fpnas.training.artifact import Description, TrainingCheckpointer, load_trained
+from fpnas.training.trainer import ClassificationTrainer
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 _MODULES = ("photos", "photos_lib", "units", "benchmark_config", "fine_tuning")
@@ -127,6 +128,31 @@ def test_cut_and_fresh_networks_keep_to_the_budget(photos, root, tmp_path, row):
 def arch_file(folder: Path) -> Path:
     TOY.save(folder / "toy.yaml")
     return folder / "toy.yaml"
+
+
+def test_an_interrupted_training_goes_on(photos, root, tmp_path, monkeypatch):
+    """From its last epoch, with the network that was cut before, to the same bits."""
+    file = str(teacher(TOY, tmp_path))
+    flags = ["--teacher", file, "--rows", "found", "--found", f"60={file}"]
+    run(photos, "choose", root, tmp_path / "whole", *flags, "--lrs", "0.02")
+    run_step, places = ClassificationTrainer.run_step, []
+
+    def interrupted_step(trainer: ClassificationTrainer) -> None:
+        if trainer.iter == 4:
+            raise KeyboardInterrupt
+        run_step(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ClassificationTrainer, "run_step", interrupted_step)
+        run(photos, "choose", root, tmp_path / "parts", *flags, "--lrs", "0.02")
+    monkeypatch.setattr(photos.Place, "_make_start", lambda place: places.append(place))
+    run(photos, "choose", root, tmp_path / "parts", *flags, "--lrs", "0.02")
+    unit = Path("choose") / "found" / "60" / "lr-0.02"
+    whole, parts = (
+        torch.load(tmp_path / name / unit / "model_final.pth")["model"]
+        for name in ("whole", "parts")
+    )
+    assert not places and all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 @pytest.mark.parametrize("row", ["tp-l2", "tp-taylor-recovery"])
