@@ -76,14 +76,19 @@ def places(args: argparse.Namespace, stage: str) -> Iterator[Place]:
     rows = all_rows(args.found, args.fresh)
     for name in args.rows:
         row = rows[name]
+        if row.percents == ():
+            raise UserError(f"Row {name} needs its files: --{name} 50=FILE.")
         for percent in args.percents if row.percents is None else row.percents:
             teacher = None if name == FULL else study.teacher(stage, args.teacher, args.lrs)
             place = Place(study, stage, name, row, percent, teacher)
             with claimed(place.folder) as mine:
-                failure = place.failure() if mine else ""
+                if not mine:
+                    continue
+                place.check_source()
+                failure = place.failure()
                 if failure:
                     say(f"{name}, {percent} %: {failure}")
-                elif mine:
+                else:
                     yield place
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -66,6 +66,7 @@ class Given:
         return list(TestLoader(images.subset(order[:count]), cfg, cfg.TEST.BATCH_SIZE))
 
 
+CUT, PUBLISHED, FRESH = "cut", "published", "fresh"
 #: Makes the network of a row, with the weights to train from. May raise RowFailed.
 Start = Callable[[Given], nn.Module]
 
@@ -77,12 +78,12 @@ class Row:
     Attributes:
         start: makes the network.
         percents: at which it exists; None: any.
-        drawn: some of its weights are drawn by the seed of each training. False: all are cut from
-            the teacher's, once for all trainings, and BatchNorm is measured anew.
-        norm: MODEL.NORM in place of the recipe's, which is for trained weights; "": the recipe's.
+        files: that it is made from, by percent; empty: from the teacher alone.
+        weights: CUT from the teacher's, once for all trainings; PUBLISHED, with a classifier drawn
+            by the seed of each; FRESH, all drawn by it.
     """
 
     start: Start
     percents: Sequence[int] | None = None
-    drawn: bool = False
-    norm: str = ""
+    files: Mapping[int, str] = field(default_factory=dict)
+    weights: str = CUT

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +18,7 @@ from fpnas.training.fine_tuning import initial_network
 from photos_lib.cut import fresh_thinned, random_network, thinned
 from photos_lib.depgraph import PRUNINGS
 from photos_lib.fastnas import fastnas
-from photos_lib.row import Given, Row, Start
+from photos_lib.row import FRESH, PUBLISHED, Given, Row
 from photos_lib.study import FULL, WHOLE
 
 _SIZE_STEP = 8  # px
@@ -58,7 +57,7 @@ def small_input(given: Given) -> Shrunk:
     raise UserError(f"No input size leaves {given.percent} % of the FLOPs.")
 
 
-def from_search(files: Mapping[int, Path], given: Given) -> SearchedNet:
+def from_search(files: Mapping[int, str], given: Given) -> SearchedNet:
     """What ``fpnas search`` has found: its network.pth."""
     return load_trained(files[given.percent]).model
 
@@ -89,27 +88,22 @@ def _with_width(arch: Architecture, width: float) -> Architecture:
     return replace(arch, stem=wide(arch.stem), stages=stages, head=wide(arch.head))
 
 
-def all_rows(found: Mapping[int, Path], scratch: Mapping[int, str]) -> dict[str, Row]:
+def all_rows(found: Mapping[int, str], fresh: Mapping[int, str]) -> dict[str, Row]:
     """Every row by its name.
 
     Args:
         found: network.pth by percent.
-        scratch: architectures, names or files, by percent.
+        fresh: architectures, names or files, by percent.
     """
     return {
-        FULL: Row(full, (WHOLE,), drawn=True),
+        FULL: Row(full, (WHOLE,), weights=PUBLISHED),
         "small-input": Row(small_input),
         "thinned": Row(thinned),
         "random": Row(random_network),
         **{name: Row(pruning) for name, pruning in PRUNINGS.items()},
         "fastnas": Row(fastnas),
-        "found": Row(partial(from_search, found), tuple(found)),
-        "fresh": _fresh(partial(from_scratch, scratch), tuple(scratch)),
-        "fresh-thinned": _fresh(fresh_thinned),
-        "fresh-mobilenetv3": _fresh(partial(scaled, "mobilenetv3_small_100")),
+        "found": Row(partial(from_search, found), tuple(found), found),
+        "fresh": Row(partial(from_scratch, fresh), tuple(fresh), fresh, weights=FRESH),
+        "fresh-thinned": Row(fresh_thinned, weights=FRESH),
+        "fresh-mobilenetv3": Row(partial(scaled, "mobilenetv3_small_100"), weights=FRESH),
     }
-
-
-def _fresh(start: Start, percents: Sequence[int] | None = None) -> Row:
-    """A row without trained weights, whose BatchNorms have to learn."""
-    return Row(start, percents, drawn=True, norm="BN")

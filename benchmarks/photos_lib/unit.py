@@ -14,12 +14,12 @@ from units import stored
 
 from fpnas.config import CfgNode
 from fpnas.data import TestLoader, find_splits, preprocessing
-from fpnas.errors import CheckpointError
+from fpnas.errors import CheckpointError, UserError
 from fpnas.modeling import SearchedNet, recalibrate_bn
 from fpnas.training.accuracy import evaluate
 from fpnas.training.artifact import Description, load_trained
 from fpnas.utils.rng import derive_seed
-from photos_lib.row import Given, Row, RowFailed
+from photos_lib.row import CUT, FRESH, Given, Row, RowFailed
 from photos_lib.study import CHOOSE, FULL, Study
 from photos_lib.training import cpu_counted, multiply_adds, parameters, train
 
@@ -52,7 +52,14 @@ class Place:
 
     def failure(self) -> str:
         """Why the row has no network here, as its library put it; "" if it has."""
-        return "" if self.row.drawn else self._start().get("message", "")
+        return self._start().get("message", "") if self.row.weights == CUT else ""
+
+    def check_source(self) -> None:
+        """Raise UserError if the units here were made from another file than now."""
+        source = self.row.files.get(self.percent, "")
+        noted = stored(self.folder / "source.json", lambda: source)
+        if noted != source:
+            raise UserError(f"{self.folder} was made from '{noted}', not from '{source}'.")
 
     def train(self, lr: float, seed: int) -> dict[str, Any]:
         """The figures of a training, which goes on where it was interrupted.
@@ -65,8 +72,8 @@ class Place:
 
     def _train(self, unit: Path, lr: float, seed: int) -> dict[str, Any]:
         cfg = self.study.config(self.stage, unit, lr, seed)
-        if self.row.norm:
-            cfg.MODEL.NORM = self.row.norm
+        if self.row.weights == FRESH:
+            cfg.MODEL.NORM = "BN"  # the recipe's may be a frozen one, for trained weights
         with cpu_counted(unit / "cpu.json"):
             network, teacher = self._network(cfg), self._teacher(cfg)
             about = None
@@ -82,7 +89,7 @@ class Place:
         return {"lr": lr, "seed": seed, **result, **costs, "cpu_seconds": cpu_seconds}
 
     def _network(self, cfg: CfgNode) -> nn.Module:
-        if self.row.drawn:
+        if self.row.weights != CUT:
             torch.manual_seed(derive_seed(cfg.SEED, "weights"))
             return self.row.start(self._given(cfg))
         self._start()
