@@ -102,7 +102,9 @@ _C.DATA.AUGMENT.ERASE = 0.0
 # COMPILE and DISTILL, which it does not use.
 _C.SOLVER = CN()
 # Passes over the training images (in a search: over its training half), warm-up included.
-# 0, in the training of a classifier: as many as fine-tuning on so many images needs.
+# 0, in the training of a classifier: as many as fine-tuning on so many images needs. 0, in a search
+# from a trained network: likewise, and with it BATCH_SIZE (LR is then meant for 32 images),
+# SEARCH.WARMUP_EPOCHS and SEARCH.VAL_BATCH_SIZE.
 _C.SOLVER.EPOCHS = 30
 # Images a step, over all processes. 0, in the training of a classifier: as suits fine-tuning on so
 # many images; LR is then meant for 32 images and changes in proportion.
@@ -166,7 +168,8 @@ _C.SEARCH.SHORTCUT = ""
 # "probabilistic": architectures are sampled, the method of FP-NAS. "differentiable": each step
 # computes a mixture of all choices, as FBNetV2 does, a baseline for groups of MBConv blocks. Its
 # distribution is factorised; it refuses DISTRIBUTION, JOINT_EPOCH, SAMPLING, LAMBDA, NUM_SAMPLES,
-# ESTIMATOR, FORGETTING, LIKELIHOOD_SCALE, WARMUP_SAMPLES and CLASSIFIER_LR, which it does not use.
+# ESTIMATOR, FORGETTING, LIKELIHOOD_SCALE, WARMUP_SAMPLES, RATING_SHARE and CLASSIFIER_LR, which it
+# does not use.
 _C.SEARCH.METHOD = "probabilistic"
 # Temperature of the Gumbel-softmax in a differentiable search, at the end of the warm-up and at the
 # end of the search; it falls exponentially in between.
@@ -199,6 +202,10 @@ _C.SEARCH.FULL_EPOCHS = 0
 _C.SEARCH.WARMUP_EPOCHS = 5.0
 # Architectures a step of the warm-up; 1 trains the supernet at the least cost. 0: as SAMPLING says.
 _C.SEARCH.WARMUP_SAMPLES = 0
+# Share of the steps after the warm-up, spread evenly, that rate samples and update the distribution
+# alone: no training batch, no gradient. They count as steps of SOLVER.EPOCHS, but not in SCHEDULE.
+# 1: the weights are those of the warm-up.
+_C.SEARCH.RATING_SHARE = 0.0
 # "joint" (JD), "factorized" (FD) or "mixed": FD that turns into JD after epoch JOINT_EPOCH.
 _C.SEARCH.DISTRIBUTION = "mixed"
 _C.SEARCH.JOINT_EPOCH = 10.0
@@ -235,6 +242,13 @@ _C.SEARCH.ZERO_INIT_RESIDUAL = False
 # Learning rate of the supernet's classifier, share of SOLVER.LR. The more features it has, the
 # sooner it diverges: with 1984, the spaces of many blocks need about 0.05.
 _C.SEARCH.CLASSIFIER_LR = 1.0
+# So many of the most promising architectures within budget are trained for a while, each on its
+# own, and the best is returned: FINALIST_EPOCHS in the first round, as long again for the better
+# half in each further one. They start with the weights of the "supernet" or with "fresh" ones. 0:
+# the search has the last word.
+_C.SEARCH.FINALISTS = 0
+_C.SEARCH.FINALIST_EPOCHS = 2
+_C.SEARCH.FINALIST_WEIGHTS = "supernet"
 # Training batches that measure BatchNorm statistics before an architecture is evaluated.
 _C.SEARCH.BN_BATCHES = 10
 # Most probable architectures listed in the result.

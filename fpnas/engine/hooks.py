@@ -79,7 +79,7 @@ class LRSchedulerHook(HookBase):
 
     Args:
         optimizer: the learning rates that it has now are the base rates.
-        multiplier: maps the progress iter / max_iter, in [0, 1), to the factor on the base rates.
+        multiplier: maps the trainer's progress, in [0, 1), to the factor on the base rates.
 
     The rate depends on the iteration alone, so there is no state to save.
     """
@@ -92,7 +92,7 @@ class LRSchedulerHook(HookBase):
             group.setdefault("initial_lr", group["lr"])
 
     def before_step(self) -> None:
-        factor = float(self._multiplier(self.trainer.iter / self.trainer.max_iter))
+        factor = float(self._multiplier(self.trainer.progress))
         for group in self._optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.trainer.storage.put_scalar("lr", self._optimizer.param_groups[0]["lr"])

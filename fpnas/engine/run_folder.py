@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 # What runs write into OUTPUT_DIR beside checkpoints and the log, which goes on.
 _FILES = (
     *("config.yaml", "metrics.json", "tensorboard", "report.html", "architecture.yaml"),
-    *("result.yaml", "network.pth", "search_result.pth", "search_result.yaml", "target-*", "full"),
+    *("result.yaml", "network.pth", "search_result.pth", "search_result.yaml"),
+    *("target-*", "full", "finalists"),
 )
 _IMAGES = "images-*.jsonl.gz"
 _CHECKPOINTS = re.compile(r"model_(\d{7,}|final|best)\.pth|last_checkpoint")

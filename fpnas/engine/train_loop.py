@@ -72,6 +72,11 @@ class TrainerBase:
         self._hooks: list[HookBase] = []
         self._restored_rng: list[dict[str, Any]] | None = None
 
+    @property
+    def progress(self) -> float:
+        """Of the current step, in [0, 1): where a schedule of the learning rate is."""
+        return self.iter / self.max_iter
+
     def register_hooks(self, hooks: Sequence[HookBase]) -> None:
         """Append hooks. Those with a state must be there before a checkpoint is loaded."""
         for hook in hooks:

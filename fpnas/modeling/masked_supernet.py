@@ -6,7 +6,7 @@ FBNetV2 [Wan et al. 2020] masks channels and computes all other choices.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,9 @@ class Mixture:
 
 Mixtures = dict[str, Mixture]  # by field of the block type
 
+# A weight's name in the store, and where it stands in a module: tensors[leaf].
+Place = tuple[str, dict[str, Any], str]
+
 
 class MaskedSuperNet(SuperNet):
     """A supernet whose channel choices are masks on tensors of the largest size, as in FBNetV2.
@@ -75,7 +78,7 @@ class MaskedSuperNet(SuperNet):
             )
         _check_maskable(space)
         super().__init__(space, num_classes, sharing, zero_init_residual)
-        self._largest: dict[tuple[str, BlockSpec, int], nn.Module] = {}
+        self._largest: dict[tuple[str, BlockSpec, int], tuple[nn.Module, list[Place]]] = {}
 
     def forward(self, x: Tensor, choices: Tensor | Sequence[int]) -> Tensor:
         """Logits ``[N, num_classes]`` of the architecture ``choices[V]`` for ``x[N, C, H, W]``.
@@ -186,17 +189,18 @@ class MaskedSuperNet(SuperNet):
         if key not in self._largest:
             with torch.device("meta"), without_init():
                 module = block.build_largest(in_channels)
-            for path, tensors, leaf in tensor_places(module):
-                tensors[leaf] = self.store.full(self._weight_name(name, block, path))
-            self._largest[key] = module
-        return self._largest[key].train(self.training)
+            places = [
+                (self._weight_name(name, block, path), tensors, leaf)
+                for path, tensors, leaf in tensor_places(module)
+            ]
+            self._largest[key] = (module, places)
+        module, places = self._largest[key]
+        for weight, tensors, leaf in places:  # anew, as functional_call and others exchange them
+            tensors[leaf] = self.store.full(weight)
+        return module.train(self.training)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_largest": {}}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._largest.clear()  # their buffers are the old ones
-        return super()._apply(fn, recurse)
 
 
 def _masked_branch(

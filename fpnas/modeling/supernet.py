@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from fpnas.blocks import BlockSpec
 from fpnas.config.checks import check_name
@@ -26,10 +27,11 @@ _MAX_BOUND_BLOCKS = 4096
 
 
 class BoundBlock(NamedTuple):
-    """A block on the weights of a supernet, and the parameters that it borrows: (name, shape)."""
+    """A block on the weights of a supernet, and what it borrows."""
 
     module: nn.Module
-    slices: tuple[tuple[str, Shape], ...]
+    slices: tuple[tuple[str, Shape], ...]  # of parameters: name and shape
+    names: tuple[str, ...]  # of parameters and buffers
 
 
 class SuperNet(nn.Module):
@@ -40,8 +42,14 @@ class SuperNet(nn.Module):
     step with the first. Any registered block can be searched over: its ``weight_group`` says
     which choices share a tensor, its sizes say which part they use.
 
-    Gradients gather in the store (``supernet.store``); step them with
-    :class:`~fpnas.solver.SharedSGD`, which leaves untouched weights alone.
+    Gradients gather in the store (``supernet.store``) and are, as ever, the ``.grad`` of the
+    parameters that a sample used. Step them with :class:`~fpnas.solver.SharedSGD`, which leaves
+    alone what was not used of a weight; an optimizer of torch would decay it. With several
+    processes average them in one collective, as the trainers of :mod:`fpnas.search` do.
+
+    Raises RuntimeError where torch would look for gradients, or put weights, in vain: in the
+    forward pass of DistributedDataParallel, and when a weight was replaced by another tensor (see
+    :meth:`~fpnas.modeling.weight_store.WeightStore.check`).
 
     Attributes:
         space: the search space; its ``num_classes`` is the number of logits.
@@ -70,6 +78,7 @@ class SuperNet(nn.Module):
             _check_shortcuts(self.space)
         self.store = WeightStore()
         self._bound: OrderedDict[tuple[str, BlockSpec, int], BoundBlock] = OrderedDict()
+        self._bound_version = self.store.version
         for (name, block, in_channels), follows in _corner_blocks(self.space, max).items():
             # What follows has the shape of its input whatever its size, so that a skip in it needs
             # no weights at any size.
@@ -89,6 +98,8 @@ class SuperNet(nn.Module):
         It is in this supernet's training or eval mode as of this call. With gradients enabled,
         the weights that it uses count as touched.
         """
+        if torch.is_grad_enabled():
+            _check_not_distributed()
         touched: list[tuple[str, Shape]] = []
 
         def borrow(name: str, block: BlockSpec, in_channels: int) -> nn.Module:
@@ -141,18 +152,24 @@ class SuperNet(nn.Module):
 
         What is differentiated must be touched: ``store.touch(bound.slices)``.
         """
+        if self._bound_version != self.store.version:
+            self._bound.clear()  # their views point at the old tensors
+            self._bound_version = self.store.version
         key = (name, block, in_channels)
         if key in self._bound:
             self._bound.move_to_end(key)
+            self.store.check(self._bound[key].names)
             return self._bound[key]
         module = block.build(in_channels)  # for its shapes: bind() leaves the weights as they come
-        slices = []
+        slices, names = [], []
         for path, tensors, leaf in tensor_places(module):
             slice_ = (self._weight_name(name, block, path), tuple(tensors[leaf].shape))
+            names.append(slice_[0])
             if isinstance(tensors[leaf], nn.Parameter):
                 slices.append(slice_)
             tensors[leaf] = self.store.view(*slice_)
-        self._bound[key] = BoundBlock(module, tuple(slices))
+        self.store.check(names)
+        self._bound[key] = BoundBlock(module, tuple(slices), tuple(names))
         if len(self._bound) > _MAX_BOUND_BLOCKS:
             self._bound.popitem(last=False)
         return self._bound[key]
@@ -161,9 +178,18 @@ class SuperNet(nn.Module):
         # Copies and pickles bind anew: the views of a copy would not share its memory.
         return {**self.__dict__, "_bound": OrderedDict()}
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._bound.clear()  # their views point at the old tensors
-        return super()._apply(fn, recurse)
+
+def _check_not_distributed() -> None:
+    """Raise RuntimeError inside DistributedDataParallel, whose hooks would see no gradient."""
+    # torch notes the module that runs for its compiler; there is no public way to ask.
+    if getattr(DistributedDataParallel, "_active_ddp_module", None) is not None:
+        raise RuntimeError(
+            "DistributedDataParallel cannot train a SuperNet: gradients gather in parts of "
+            "supernet.store, where it does not look. Average the gradients that "
+            "supernet.store.touched() lists over the processes, as fpnas.search.methods."
+            "SearchTrainer does, and step them with fpnas.solver.SharedSGD; or train the network "
+            "that supernet.extract(choices) returns."
+        )
 
 
 def _check_shortcuts(space: NetworkSpace) -> None:

@@ -113,7 +113,7 @@ class DifferentiableTrainer(SupernetTrainer):
     unused = (
         *("DISTRIBUTION", "JOINT_EPOCH", "SAMPLING", "LAMBDA", "NUM_SAMPLES", "ESTIMATOR"),
         "FORGETTING",
-        *("LIKELIHOOD_SCALE", "WARMUP_SAMPLES", "CLASSIFIER_LR"),
+        *("LIKELIHOOD_SCALE", "WARMUP_SAMPLES", "RATING_SHARE", "CLASSIFIER_LR"),
     )
     supernet: MaskedSuperNet
     searcher: RelaxedSearcher

@@ -38,7 +38,9 @@ class SearchTrainer(SupernetTrainer):
 
     A step draws K architectures. Each of them takes the same training batch forward and backward;
     omega follows the mean of their gradients. Then each of them rates the same validation batch,
-    and alpha follows the likelihoods. In the warm-up omega alone is learned.
+    and alpha follows the likelihoods. In the warm-up omega alone is learned. After it, a share
+    ``rating_share`` of the steps is of alpha alone: K architectures are drawn and rated, without a
+    gradient and without a training batch, at a third of the price of such a sample or less.
 
     BatchNorm normalises with the statistics of the batch at hand in both passes, so that no
     architecture is rated with the statistics of others.
@@ -47,8 +49,8 @@ class SearchTrainer(SupernetTrainer):
     over the processes once a step.
 
     Args:
-        supernet, optimizer, searchers, train_loader, val_loader, warmup_iterations, clip_grad_norm,
-            channels_last, amp: as in :class:`SupernetTrainer`.
+        supernet, optimizer, searchers, train_loader, val_loader, warmup_iterations, rating_share,
+            clip_grad_norm, channels_last, amp: as in :class:`SupernetTrainer`.
         warmup_samples: architectures of each step of the warm-up; None: as the sampling rule says.
         joint_iteration: step before which factorised distributions turn joint; None: never.
         likelihood_scale: the log-likelihood of a validation batch is this times its mean per image.
@@ -72,6 +74,7 @@ class SearchTrainer(SupernetTrainer):
         joint_iteration: int | None,
         likelihood_scale: float,
         warmup_samples: int | None = None,
+        rating_share: float = 0.0,
         clip_grad_norm: float = 0.0,
         channels_last: bool = False,
         amp: bool = False,
@@ -86,6 +89,7 @@ class SearchTrainer(SupernetTrainer):
             train_loader,
             val_loader,
             warmup_iterations=warmup_iterations,
+            rating_share=rating_share,
             clip_grad_norm=clip_grad_norm,
             channels_last=channels_last,
             amp=amp,
@@ -132,6 +136,7 @@ class SearchTrainer(SupernetTrainer):
             likelihood_scale=search.LIKELIHOOD_SCALE,
             warmup_samples=search.WARMUP_SAMPLES or None,
             warmup_iterations=setup.iterations(cfg.SEARCH.WARMUP_EPOCHS),
+            rating_share=search.RATING_SHARE,
             clip_grad_norm=cfg.SOLVER.CLIP_GRAD_NORM,
             channels_last=cfg.SOLVER.CHANNELS_LAST,
             amp=cfg.SOLVER.AMP,

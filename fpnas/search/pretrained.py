@@ -7,6 +7,7 @@ weights, and its smaller networks learn from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fpnas.archs import get_arch
@@ -45,9 +46,9 @@ def search_space(cfg: CfgNode) -> NetworkSpace:
     else:
         space = build_space(cfg)
     if starts_from_network(cfg, space):
-        check_value("SEARCH.SHARING", cfg.SEARCH.SHARING, cfg.SEARCH.SHARING == "all", "all")
+        check_value("SEARCH.SHARING", cfg.SEARCH.SHARING, cfg.SEARCH.SHARING == "all", "'all'")
         probabilistic = cfg.SEARCH.METHOD == "probabilistic"
-        check_value("SEARCH.METHOD", cfg.SEARCH.METHOD, probabilistic, "probabilistic")
+        check_value("SEARCH.METHOD", cfg.SEARCH.METHOD, probabilistic, "'probabilistic'")
     return space
 
 
@@ -80,15 +81,21 @@ def full_network(
     SEARCH.FULL_EPOCHS on the training half, in the folder ``full`` of OUTPUT_DIR, where an
     interrupted training goes on with ``resume``; the validation half judges it.
     """
-    weights = cfg.MODEL.WEIGHTS
-    about = describe_weights(weights)
-    if about is None or tuple(about.classes) != tuple(train_half.classes):
+    weights = teacher_weights(cfg, train_half.classes)
+    if weights != cfg.MODEL.WEIGHTS:
         own = _fine_tuning(cfg)
         train_on(own, train_half, val_half, resume=resume, allow_changes=allow_changes)
-        weights = str(Path(own.OUTPUT_DIR) / "model_final.pth")
     own = get_cfg()
     own.MODEL.WEIGHTS = weights
     return placed(load_network(own).model, cfg)
+
+
+def teacher_weights(cfg: CfgNode, classes: Sequence[str]) -> str:
+    """The file of the whole network for ``classes``: MODEL.WEIGHTS, or what its training leaves."""
+    about = describe_weights(cfg.MODEL.WEIGHTS)
+    if about is not None and tuple(about.classes) == tuple(classes):
+        return cfg.MODEL.WEIGHTS
+    return str(Path(cfg.OUTPUT_DIR) / FULL / "model_final.pth")
 
 
 def _fine_tuning(cfg: CfgNode) -> CfgNode:
@@ -103,7 +110,11 @@ def _fine_tuning(cfg: CfgNode) -> CfgNode:
     named = space.startswith(AROUND)
     own.MODEL.ARCH = space.removeprefix(AROUND) if named else cfg.MODEL.ARCH
     own.MODEL.WEIGHTS = cfg.MODEL.WEIGHTS
-    own.SOLVER.EPOCHS = cfg.SEARCH.FULL_EPOCHS
+    # Smaller networks need statistics of their own, with which weights must have learned to live.
+    own.MODEL.NORM = "BN"
+    own.SOLVER.EPOCHS = epochs = cfg.SEARCH.FULL_EPOCHS
+    if epochs:
+        own.SOLVER.LR_WARMUP_EPOCHS = min(own.SOLVER.LR_WARMUP_EPOCHS, epochs / 4)
     own.SEED = cfg.SEED
     own.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR) / FULL)
     own.freeze()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fpnas.archs import Architecture
@@ -53,6 +54,14 @@ def write_search_report(output_dir: str | Path) -> Path:
         ),
         html.section("Most probable architectures", _candidates(run), note=_proof(result)),
     ]
+    if result.finalists:
+        sections.append(
+            html.section(
+                "Finalists",
+                _finalists(run),
+                note="Trained on their own; loss on the validation half after each round.",
+            )
+        )
     files = folded_files(run.output_dir, "architecture.yaml", "config.yaml")
     if files:
         sections.append(html.section("Files", files))
@@ -227,6 +236,27 @@ def _candidates(run: _Run) -> str:
     headers += ["cost"] if result.cost > 0 else []
     headers += ["of the target"] if run.has_target else []
     return html.table([*headers, "differences from the found one"], rows, marked)
+
+
+def _finalists(run: _Run) -> str:
+    """Every finalist with its losses; the found one is marked."""
+    result = run.result
+    most = max(len(finalist.losses) for finalist in result.finalists)
+    rows = []
+    for number, finalist in enumerate(result.finalists):
+        losses = [f"{loss:.4f}" for loss in finalist.losses]
+        rows.append(
+            [
+                str(number),
+                run.cost(finalist.cost),
+                *losses,
+                *[""] * (most - len(losses)),
+                _differences(result, finalist.choices) or "found",
+            ]
+        )
+    found = [torch.equal(finalist.choices, result.choices) for finalist in result.finalists]
+    headers = ["", "cost", *(f"round {number + 1}" for number in range(most))]
+    return html.table([*headers, "differences from the found one"], rows, found.index(True))
 
 
 def _differences(result: SearchResult, choices: Tensor) -> str:

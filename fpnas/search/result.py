@@ -32,8 +32,8 @@ _PLAIN_FIELDS = (
 _UNDECIDED = 0.95
 #: What a user with few images should do instead.
 PRETRAINED_WAY = (
-    "On few images a pretrained network that is fine-tuned is better than a search from scratch: "
-    "fpnas train --model efficientnet_lite0 DATA.ROOT photos"
+    "On few images a search that starts from a pretrained network is better than one from scratch: "
+    "fpnas search --model efficientnet_lite0 DATA.ROOT photos SEARCH.TARGET 100e6"
 )
 
 
@@ -44,6 +44,15 @@ class Candidate:
     choices: Tensor  # int64 [V]
     log_prob: float
     cost: float
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A promising architecture that was trained for a while on its own."""
+
+    choices: Tensor  # int64 [V]
+    cost: float
+    losses: tuple[float, ...]  # on the validation half, after each round that it took part in
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,8 @@ class SearchResult:
         candidates: the most probable architectures with their costs; the first is the mode.
         distribution: P(A | alpha), which can be sampled and scored.
         history: scalars of every step (see :class:`~fpnas.search.searcher.ArchitectureSearcher`).
+        finalists: what was trained on its own for the last word, SEARCH.FINALISTS; the best of them
+            is ``choices``.
     """
 
     choices: Tensor
@@ -71,6 +82,7 @@ class SearchResult:
     candidates: tuple[Candidate, ...]
     distribution: ArchitectureDistribution
     history: dict[str, list[float]]
+    finalists: tuple[Finalist, ...] = ()
 
     @property
     def space(self) -> SearchSpace:
@@ -127,7 +139,14 @@ class SearchResult:
                 }
                 for c in self.candidates
             ],
+            **({"finalists": self._finalists()} if self.finalists else {}),
         }
+
+    def _finalists(self) -> list[dict[str, Any]]:
+        return [
+            {"choices": f.choices.tolist(), "cost": f.cost, "losses": list(f.losses)}
+            for f in self.finalists
+        ]
 
     def save(self, path: str | Path) -> None:
         """Write ``path`` (.pth, everything) and the summary next to it (.yaml), each atomically."""
@@ -146,6 +165,7 @@ class SearchResult:
             "model": self.distribution.state_dict(),
             **{name: getattr(self, name) for name in _PLAIN_FIELDS},
             "candidates": [[c.choices.clone(), c.log_prob, c.cost] for c in self.candidates],
+            "finalists": [[f.choices.clone(), f.cost, list(f.losses)] for f in self.finalists],
         }
         summary = yaml.safe_dump(self.summary(), sort_keys=False, default_flow_style=None)
         with atomic_write(path) as file:
@@ -196,6 +216,10 @@ class SearchResult:
             **{name: content[name] for name in _PLAIN_FIELDS},
             candidates=tuple(Candidate(*c) for c in content["candidates"]),
             distribution=distribution,
+            finalists=tuple(
+                Finalist(choices, cost, tuple(losses))
+                for choices, cost, losses in content.get("finalists", ())
+            ),
         )
 
     def _decode(self, choices: Tensor) -> dict[str, dict[str, Any]]:

@@ -10,15 +10,22 @@ import logging
 import torch
 
 from fpnas.config import CfgNode
-from fpnas.data import describe, fingerprint
+from fpnas.data import describe, find_dataset, fingerprint
 from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
-from fpnas.modeling import SuperNet, pretrained_supernet
+from fpnas.modeling import SearchedNet, pretrained_supernet
 from fpnas.search.budget import log_budgets, unit_of
+from fpnas.search.finalists import compete
+from fpnas.search.length import with_search_length
 from fpnas.search.methods import SearchTrainer, search_method
-from fpnas.search.pretrained import full_network, starts_from_network
+from fpnas.search.pretrained import full_network, starts_from_network, teacher_weights
 from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
-from fpnas.search.setup import SearchSetup, warn_of_few_steps, warn_of_late_joint_epoch
+from fpnas.search.setup import (
+    SearchSetup,
+    warn_of_few_images,
+    warn_of_few_steps,
+    warn_of_late_joint_epoch,
+)
 from fpnas.search.supernet_trainer import SupernetTrainer
 from fpnas.spaces import NetworkSpace
 from fpnas.training.artifact import Description, TrainingCheckpointer
@@ -26,6 +33,7 @@ from fpnas.training.trainer import placed
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import Checkpointer, load_weights
 from fpnas.utils.file_io import atomic_write
+from fpnas.utils.logger import setup_logger
 from fpnas.utils.rng import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -54,6 +62,8 @@ def run_search(
         allow_changes: go on all the same; the log lists what differs.
     """
     method = search_method(cfg)
+    if cfg.MODEL.WEIGHTS and not cfg.SOLVER.EPOCHS:
+        cfg = with_search_length(cfg, len(find_dataset(cfg, "train")))
     setup = SearchSetup.planned(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))
     is_pretrained = starts_from_network(cfg, setup.space)
@@ -94,12 +104,20 @@ def run_search(
         "validation": setup.val_loader.image_set,
     }
     logger.info("Data: %s", describe(cfg, **halves))
+    warn_of_few_images(cfg, setup.images, setup.space)
     log_budgets(cfg, setup.budgets)
     warn_of_late_joint_epoch(cfg)
     warn_of_few_steps(cfg, setup.space, setup.max_iter - setup.iterations(cfg.SEARCH.WARMUP_EPOCHS))
     trainer.train(trainer.steps_done, setup.max_iter)
-    results = [searcher.result(cfg.SEARCH.TOP_M) for searcher in trainer.searchers]
-    for result, budget in zip(results, setup.budgets, strict=True):
+    results = []
+    for searcher, budget in zip(trainer.searchers, setup.budgets, strict=True):
+        result = searcher.result(cfg.SEARCH.TOP_M)
+        network = None
+        if cfg.SEARCH.FINALISTS:
+            teacher = teacher_weights(cfg, setup.images.classes) if is_pretrained else ""
+            result, network = compete(cfg, setup, trainer.supernet, searcher, result, teacher)
+            setup_logger(cfg.OUTPUT_DIR)
+        results.append(result)
         logger.info(
             "Found an architecture of %.4g %s (target %.4g) with %d samples",
             *(result.cost, unit_of(setup.cost), result.target, result.num_samples),
@@ -107,7 +125,9 @@ def run_search(
         if result.note:
             logger.warning(result.note)
         if comm.is_main_process():
-            _write_result(setup, trainer.supernet, result, budget.space)
+            if network is None:
+                network = setup.network(trainer.supernet, result.choices)
+            _write_result(setup, network, result, budget.space)
     comm.synchronize()
     return results
 
@@ -136,7 +156,7 @@ def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, floa
 
 
 def _write_result(
-    setup: SearchSetup, supernet: SuperNet, result: SearchResult, space: NetworkSpace
+    setup: SearchSetup, network: SearchedNet, result: SearchResult, space: NetworkSpace
 ) -> None:
     folder = setup.folder(result.target)
     if folder != setup.output_dir:
@@ -147,7 +167,6 @@ def _write_result(
     space.architecture(result.choices, name).save(folder / "architecture.yaml")
     report = write_search_report(folder)
     logger.info("Architecture: %s. Report: %s", folder / "architecture.yaml", report)
-    network = setup.network(supernet, result.choices)
     classes = tuple(setup.val_images.image_set.classes)
     about = Description(network.arch, setup.preprocessing, classes)
     checkpointer = TrainingCheckpointer(network, folder, about)

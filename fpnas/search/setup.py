@@ -48,11 +48,16 @@ _UNUSED = (
 _OF_PRETRAINED = (*("SEARCH.FULL_EPOCHS", "SOLVER.DISTILL.WEIGHT", "SOLVER.DISTILL.TEMPERATURE"),)
 
 
+# A class: with fewer, what a pretrained network knows outweighs what a search from scratch learns.
+_ENOUGH_IMAGES = 500
+
+
 def check_search_config(cfg: CfgNode) -> None:
     """Raise ConfigError, which names the key, for the first value that a search cannot use."""
     check_name("SEARCH.COST", cfg.SEARCH.COST, COSTS)
     check_name("SEARCH.DISTRIBUTION", cfg.SEARCH.DISTRIBUTION, FIRST_DISTRIBUTION)
     check_name("SEARCH.SAMPLING", cfg.SEARCH.SAMPLING, SAMPLING)
+    check_name("SEARCH.FINALIST_WEIGHTS", cfg.SEARCH.FINALIST_WEIGHTS, ("supernet", "fresh"))
     check_name("SEARCH.SHARING", cfg.SEARCH.SHARING, SHARING)
     if not isinstance(get_estimator(cfg.SEARCH.ESTIMATOR), AdditiveEstimator):
         check_unused(cfg, ["SEARCH.FORGETTING"], f"SEARCH.ESTIMATOR {cfg.SEARCH.ESTIMATOR!r}")
@@ -61,9 +66,12 @@ def check_search_config(cfg: CfgNode) -> None:
     check_name("SOLVER.OPTIMIZER in a search", cfg.SOLVER.OPTIMIZER, ("sgd",))
     check_unused(cfg, _UNUSED, "a search")
     search, epochs = cfg.SEARCH, cfg.SOLVER.EPOCHS
+    learns = search.RATING_SHARE < 1 or search.WARMUP_EPOCHS > 0 or bool(cfg.MODEL.WEIGHTS)
     for key, is_valid, valid in (
         ("WARMUP_EPOCHS", 0 <= search.WARMUP_EPOCHS < epochs, "at least 0, below SOLVER.EPOCHS"),
         ("WARMUP_SAMPLES", search.WARMUP_SAMPLES >= 0, "at least 0"),
+        ("RATING_SHARE", 0 <= search.RATING_SHARE <= 1, "0 to 1"),
+        ("RATING_SHARE", learns, "below 1 without SEARCH.WARMUP_EPOCHS and MODEL.WEIGHTS"),
         ("JOINT_EPOCH", search.JOINT_EPOCH >= 0, "at least 0"),
         ("TRAIN_FRACTION", 0 < search.TRAIN_FRACTION < 1, "between 0 and 1"),
         ("FLOOR", 0 <= search.FLOOR < 1, "at least 0, below 1"),
@@ -74,6 +82,8 @@ def check_search_config(cfg: CfgNode) -> None:
         ("ALPHA_LR", search.ALPHA_LR > 0, "above 0"),
         ("TEMPERATURE_START", search.TEMPERATURE_START > 0, "above 0"),
         ("TEMPERATURE_END", search.TEMPERATURE_END > 0, "above 0"),
+        ("FINALISTS", search.FINALISTS == 0 or search.FINALISTS >= 2, "0, or at least 2"),
+        ("FINALIST_EPOCHS", search.FINALIST_EPOCHS >= 1, "at least 1"),
         ("FULL_EPOCHS", search.FULL_EPOCHS >= 0, "at least 0"),
         ("BN_BATCHES", search.BN_BATCHES >= 1, "at least 1"),
         ("TOP_M", search.TOP_M >= 1, "at least 1"),
@@ -106,6 +116,13 @@ def warn_of_late_joint_epoch(cfg: CfgNode) -> None:
             "distribution stays factorised, as with SEARCH.DISTRIBUTION 'factorized'",
             *(search.JOINT_EPOCH, epochs),
         )
+
+
+def warn_of_few_images(cfg: CfgNode, images: ImageSet, space: NetworkSpace) -> None:
+    """Name the pretrained way where a search from scratch cannot compete with it."""
+    each = len(images) / len(images.classes)
+    if each < _ENOUGH_IMAGES and not cfg.MODEL.WEIGHTS and space.origin is None:
+        logger.warning("The data set has %d images a class. %s", each, PRETRAINED_WAY)
 
 
 def warn_of_few_steps(cfg: CfgNode, space: SearchSpace, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from fpnas.config import CfgNode
 from fpnas.data.streaming import BatchSource
 from fpnas.engine import TrainerBase, check_finite
+from fpnas.errors import UserError
 from fpnas.modeling import SuperNet
 from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.setup import SearchSetup
@@ -34,16 +36,24 @@ class SupernetTrainer(TrainerBase):
     Several searchers, one for each budget, share the supernet and its warm-up: they take the steps
     in turn.
 
+    After the warm-up a share of the steps may leave omega alone (``rating_share``): round i of the
+    searchers' turns does if ``floor((i + 1) * share) > floor(i * share)``, so that these rounds are
+    spread evenly. The schedule of the learning rate counts the other steps only: it would otherwise
+    end on steps that learn nothing.
+
     Args:
         supernet: the shared weights.
         optimizer: of omega.
         searchers: of alpha; step i is of searcher i modulo their number.
-        train_loader: the training half; step i takes batch i.
+        train_loader: the training half; the i-th step that updates omega takes batch i.
         val_loader: the validation half; step ``warmup_iterations + i`` takes batch i.
         warmup_iterations: steps that leave alpha alone.
+        rating_share: share of the steps after the warm-up that leave omega alone, 0 to 1.
         clip_grad_norm: largest norm of omega's gradient; 0: no limit.
         channels_last: memory format of the images, which the supernet's should be, too.
         amp: bfloat16 autocast.
+
+    Raises UserError on a ``rating_share`` that is none.
 
     Attributes:
         supernet_type: class of its supernet.
@@ -64,17 +74,21 @@ class SupernetTrainer(TrainerBase):
         val_loader: BatchSource,
         *,
         warmup_iterations: int,
+        rating_share: float = 0.0,
         clip_grad_norm: float = 0.0,
         channels_last: bool = False,
         amp: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 <= rating_share <= 1:
+            raise UserError(f"rating_share is a share, 0 to 1; found {rating_share}.")
         self.supernet = supernet
         self.optimizer = optimizer
         self.searchers = tuple(searchers)
         self._train_loader = train_loader
         self._val_loader = val_loader
         self._warmup_iterations = warmup_iterations
+        self._rating_share = rating_share
         self._clip_grad_norm = clip_grad_norm
         self._amp = amp
         self._device = next(supernet.parameters()).device
@@ -105,9 +119,29 @@ class SupernetTrainer(TrainerBase):
         """Whether the current step leaves alpha alone."""
         return self.iter < self._warmup_iterations
 
+    @property
+    def rating_only(self) -> bool:
+        """Whether the current step leaves omega alone."""
+        return self._rating_steps(self.iter + 1) > self._rating_steps(self.iter)
+
+    @property
+    def progress(self) -> float:
+        """Steps of omega that are done, share of all: where its learning rate is."""
+        total = self.max_iter - self._rating_steps(self.max_iter)
+        done = self.iter - self._rating_steps(self.iter)
+        return min(done, total - 1) / total if total else 0.0
+
+    def _rating_steps(self, steps: int) -> int:
+        """How many of the first ``steps`` leave omega alone."""
+        after = max(0, steps - self._warmup_iterations)
+        rounds, turns = divmod(after, len(self.searchers))
+        before, with_this = (math.floor(n * self._rating_share) for n in (rounds, rounds + 1))
+        return before * len(self.searchers) + (turns if with_this > before else 0)
+
     def before_train(self) -> None:
         """Start the data where this run starts."""
-        self._train_batches = self._train_loader.iterate(self.start_iter)
+        first_train = self.start_iter - self._rating_steps(self.start_iter)
+        self._train_batches = self._train_loader.iterate(first_train)
         first_val = max(0, self.start_iter - self._warmup_iterations)
         self._val_batches = self._val_loader.iterate(first_val)
         super().before_train()
@@ -118,18 +152,24 @@ class SupernetTrainer(TrainerBase):
         super().after_train()
 
     def run_step(self) -> None:
-        """Draw, update omega and, after the warm-up, alpha."""
+        """Draw, update omega unless the step only rates and, after the warm-up, alpha."""
         searcher = self.searcher
-        batch, data_time = self._next(self._train_batches)
-        sample = self._draw()
-        loss = self._update_weights(sample, batch)
+        learned: dict[str, Tensor] = {}
+        data_time = 0.0
+        if self.rating_only:
+            with torch.no_grad():
+                sample = self._draw()
+        else:
+            batch, data_time = self._next(self._train_batches)
+            sample = self._draw()
+            learned["loss"] = self._update_weights(sample, batch)
         if self.warming_up:
             scalars = self._leave_alpha()
         else:
             batch, waited = self._next(self._val_batches)
             data_time += waited
             scalars = self._update_alpha(sample, batch)
-        self.storage.put_scalars(loss=loss, data_time=data_time, target=searcher.target, **scalars)
+        self.storage.put_scalars(**learned, data_time=data_time, target=searcher.target, **scalars)
 
     @abstractmethod
     def _draw(self) -> Any:

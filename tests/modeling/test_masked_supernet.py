@@ -166,7 +166,7 @@ def test_mixture_of_masks_is_their_mean() -> None:
     )
     net = MaskedSuperNet(space)
     net._block("head", space.head, 24)  # bound, then replaced to look at what enters it
-    net._largest["head", space.head, 24] = nn.Identity()
+    net._largest["head", space.head, 24] = (nn.Identity(), [])
     singles = [net(images(2, 8), torch.tensor([0, 0, c])) for c in range(3)]
     share = torch.tensor([0.2, 0.5, 0.3])
     mixed = net.mix(images(2, 8), [torch.ones(1), torch.ones(1), share])

@@ -286,6 +286,7 @@ def test_whole_run_from_a_config_and_its_resumption(
         ({"SEARCH__ESTIMATOR": "paper"}, "SEARCH.ESTIMATOR is 'paper'.*does not use it"),
         ({"SEARCH__LIKELIHOOD_SCALE": 1.0}, "SEARCH.LIKELIHOOD_SCALE is 1.0.*does not use it"),
         ({"SEARCH__WARMUP_SAMPLES": 1}, "SEARCH.WARMUP_SAMPLES is 1.*does not use it"),
+        ({"SEARCH__RATING_SHARE": 0.5}, "SEARCH.RATING_SHARE is 0.5.*does not use it"),
         ({"SEARCH__CLASSIFIER_LR": 0.05}, "SEARCH.CLASSIFIER_LR is 0.05.*does not use it"),
     ],
 )

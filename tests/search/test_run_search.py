@@ -146,31 +146,72 @@ class _InterruptAfter(HookBase):
             raise Interrupted(2, "stopped by the test")
 
 
-def test_interrupted_mid_epoch_and_resumed_ends_with_the_same_bits(
-    finished: tuple[Path, SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cfg = make_cfg(tmp_path, SEARCH__ESTIMATOR="paper")
+def interrupted_and_resumed(
+    cfg: CfgNode, step: int, monkeypatch: pytest.MonkeyPatch
+) -> SearchResult:
+    """A search that was stopped after ``step`` steps."""
     build_hooks = search_run.build_hooks
 
     def with_interrupt(*args: Any, **parts: Any) -> list[HookBase]:
         hooks = build_hooks(*args, **parts)
         save = next(hook.save for hook in hooks if hasattr(hook, "save"))
-        return [*hooks, _InterruptAfter(5, save)]
+        return [*hooks, _InterruptAfter(step, save)]
 
     with monkeypatch.context() as patch:
         patch.setattr(search_run, "build_hooks", with_interrupt)
         with pytest.raises(Interrupted):
             search_run.run_search(cfg)
-    [resumed] = search_run.run_search(cfg, resume=True)
+    [result] = search_run.run_search(cfg, resume=True)
+    return result
 
-    assert torch.equal(resumed.distribution.logits, finished[1].distribution.logits)
-    weights, expected = (_model(folder) for folder in (tmp_path, finished[0]))
+
+def assert_same_end(folder: Path, result: SearchResult, whole: tuple[Path, SearchResult]) -> None:
+    assert torch.equal(result.distribution.logits, whole[1].distribution.logits)
+    weights, expected = (_model(path) for path in (folder, whole[0]))
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
     timeless = [
-        [{k: v for k, v in row.items() if "time" not in k} for row in read_metrics(folder)]
-        for folder in (tmp_path, finished[0])
+        [{k: v for k, v in row.items() if "time" not in k} for row in read_metrics(path)]
+        for path in (folder, whole[0])
     ]
     assert timeless[0] == timeless[1]
+
+
+def test_interrupted_mid_epoch_and_resumed_ends_with_the_same_bits(
+    finished: tuple[Path, SearchResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = make_cfg(tmp_path, SEARCH__ESTIMATOR="paper")
+    assert_same_end(tmp_path, interrupted_and_resumed(cfg, 5, monkeypatch), finished)
+
+
+def test_a_search_with_steps_that_only_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their lines and their report lack the loss; a resumed run takes up both halves."""
+    options = {"SEARCH__RATING_SHARE": 0.6, "SEARCH__ESTIMATOR": "additive"}
+    [result] = search_run.run_search(make_cfg(tmp_path / "whole", **options))
+    rows = read_metrics(tmp_path / "whole")
+    assert [i for i, row in enumerate(rows) if "loss" not in row] == [3, 5, 6]
+    assert [i for i, row in enumerate(rows) if "val_loss" not in row] == [0, 1]
+    assert len(result.history["entropy"]) == 6
+    assert "Loss of the samples" in (tmp_path / "whole" / "report.html").read_text()
+    cfg = make_cfg(tmp_path / "halved", **options)
+    resumed = interrupted_and_resumed(cfg, 5, monkeypatch)
+    assert_same_end(tmp_path / "halved", resumed, (tmp_path / "whole", result))
+
+
+def test_a_trained_supernet_may_only_be_rated(
+    finished: tuple[Path, SearchResult], tmp_path: Path
+) -> None:
+    weights = finished[0] / "model_final.pth"
+    options = {"SEARCH__RATING_SHARE": 1.0, "SEARCH__WARMUP_EPOCHS": 0, "SOLVER__EPOCHS": 1}
+    [result] = search_run.run_search(make_cfg(tmp_path, MODEL__WEIGHTS=weights, **options))
+    assert len(result.history["entropy"]) == 2
+    assert not any("loss" in row for row in read_metrics(tmp_path))
+    before, after = _model(finished[0]), _model(tmp_path)
+    supernet = SuperNet(get_space("FP-NAS-Micro").at(SIDE, 3), 3, get_cfg().SEARCH.SHARING)
+    trained = dict(supernet.named_parameters())
+    assert trained and all(torch.equal(after[name], before[name]) for name in trained)
+    assert (tmp_path / "report.html").exists()
 
 
 def _model(folder: Path) -> dict[str, Tensor]:
@@ -196,6 +237,12 @@ def _model(folder: Path) -> dict[str, Tensor]:
         ({"SEARCH__ZERO_INIT_RESIDUAL": True}, ConfigError, "SHORTCUT to 'always'. Stage 1 "),
         ({"SEARCH__CLASSIFIER_LR": 0.0}, ConfigError, "SEARCH.CLASSIFIER_LR"),
         ({"SEARCH__WARMUP_EPOCHS": 4}, ConfigError, "WARMUP_EPOCHS is 4"),
+        ({"SEARCH__RATING_SHARE": 1.5}, ConfigError, "RATING_SHARE is 1.5; valid: 0 to 1"),
+        (
+            {"SEARCH__RATING_SHARE": 1, "SEARCH__WARMUP_EPOCHS": 0},
+            ConfigError,
+            "RATING_SHARE is 1.0; valid: below 1 without SEARCH.WARMUP_EPOCHS and MODEL.WEIGHTS",
+        ),
         ({"SEARCH__TRAIN_FRACTION": 1.5}, ConfigError, "TRAIN_FRACTION is 1.5"),
         ({"SOLVER__OPTIMIZER": "adamw"}, ConfigError, "OPTIMIZER.*sgd"),
         ({"SOLVER__LABEL_SMOOTHING": 0.1}, ConfigError, "LABEL_SMOOTHING is 0.1; valid: 0.0; a s"),

@@ -7,11 +7,12 @@ import torch
 from torch.nn import functional as F
 from toy_supernet import SPACE, Batches
 
-from fpnas.errors import DivergedError
-from fpnas.modeling import SuperNet
+from fpnas.errors import DivergedError, UserError
+from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import AdaptiveSampling, ArchitectureSearcher, FixedSampling
 from fpnas.search.methods import Sample, SearchTrainer
 from fpnas.solver import SharedSGD
+from fpnas.solver.loss import distillation_loss
 
 THREE_SAMPLES = FixedSampling(3)
 
@@ -26,6 +27,10 @@ def make_trainer(
     clip: float = 0.0,
     warmup_samples: int | None = None,
     targets: tuple[float, ...] = (60_000,),
+    teacher: SearchedNet | None = None,
+    distill_weight: float = 0.5,
+    temperature: float = 1.0,
+    rating_share: float = 0.0,
 ) -> SearchTrainer:
     torch.manual_seed(0)
     supernet = SuperNet(SPACE)
@@ -45,6 +50,10 @@ def make_trainer(
         likelihood_scale=20.0,
         warmup_samples=warmup_samples,
         clip_grad_norm=clip,
+        teacher=teacher,
+        distill_weight=distill_weight,
+        temperature=temperature,
+        rating_share=rating_share,
     )
 
 
@@ -116,6 +125,29 @@ def test_weights_follow_the_mean_gradient_of_the_samples() -> None:
     torch.testing.assert_close(updated.detach(), weight)
 
 
+def test_a_teacher_is_learned_from_beside_the_labels() -> None:
+    """With weight w the gradient is (1 - w) of the labels' and w of the teacher's."""
+    teacher = make_trainer().supernet.extract(torch.tensor([1, 0, 1, 1]))
+    choices = torch.tensor([[0, 1, 0, 0]])
+    batch = next(Batches(1).iterate())
+    gradients = {}
+    for weight in (0.0, 0.25, 1.0):
+        trainer = make_trainer(teacher=teacher, distill_weight=weight, temperature=2.0)
+        network = trainer.supernet.bind(choices[0])
+        trainer._backward(Sample(choices, [network]), batch)
+        gradients[weight] = network.head.fc.weight.grad.clone()
+    mixed = 0.75 * gradients[0.0] + 0.25 * gradients[1.0]
+    torch.testing.assert_close(gradients[0.25], mixed)
+    trainer = make_trainer()
+    network = trainer.supernet.bind(choices[0])
+    trainer._backward(Sample(choices, [network]), batch)
+    torch.testing.assert_close(gradients[0.0], network.head.fc.weight.grad)
+    logits = network(batch[0])
+    taught = distillation_loss(logits, teacher.eval()(batch[0]).detach(), 2.0)
+    (expected,) = torch.autograd.grad(taught, network.head.fc.weight)
+    torch.testing.assert_close(gradients[1.0], expected)
+
+
 def test_likelihoods_leave_no_gradient_and_use_batch_statistics() -> None:
     trainer = make_trainer()
     choices = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]])
@@ -165,14 +197,16 @@ def test_nan_stops_before_the_update() -> None:
     assert len(trainer.searchers[0].history["entropy"]) == 1
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_resumed_search_ends_with_the_same_bits(stop: int) -> None:
-    whole = make_trainer(joint=4, estimator="budgeted")
+@pytest.mark.parametrize(
+    ("stop", "share"), [(1, 0.0), (3, 0.0), (5, 0.0), (3, 0.6), (4, 0.6), (5, 0.6), (6, 0.6)]
+)
+def test_resumed_search_ends_with_the_same_bits(stop: int, share: float) -> None:
+    whole = make_trainer(joint=4, estimator="budgeted", rating_share=share)
     whole.train(0, 7)
 
-    first = make_trainer(joint=4, estimator="budgeted")
+    first = make_trainer(joint=4, estimator="budgeted", rating_share=share)
     first.train(0, stop)
-    second = make_trainer(joint=4, estimator="budgeted")
+    second = make_trainer(joint=4, estimator="budgeted", rating_share=share)
     second.supernet.load_state_dict(first.supernet.state_dict())
     second.load_state_dict(first.state_dict())
     second.train(second.steps_done, 7)
@@ -195,3 +229,69 @@ def test_several_targets_take_the_steps_in_turn() -> None:
     assert not torch.equal(small.distribution.logits, large.distribution.logits)
     assert small.result().cost <= 50_000
     assert large.result().cost <= 80_000
+
+
+def weights_of(trainer: SearchTrainer) -> dict[str, torch.Tensor]:
+    return {name: w.detach().clone() for name, w in trainer.supernet.store.named_weights()}
+
+
+def test_steps_that_rate_leave_the_weights_and_take_no_training_batch() -> None:
+    trainer = make_trainer(warmup=2, rating_share=1.0, bad_from=2, estimator="budgeted")
+    trainer.train(0, 2)
+    before = weights_of(trainer)
+    momenta = [s["momentum_buffer"].clone() for s in trainer.optimizer.state.values()]
+    trainer.train(2, 8)  # batch 2 of the training half, and all later ones, would be NaN
+    assert all(torch.equal(w, before[n]) for n, w in trainer.supernet.store.named_weights())
+    states = trainer.optimizer.state.values()
+    assert all(torch.equal(s["momentum_buffer"], m) for s, m in zip(states, momenta, strict=True))
+    assert trainer.supernet.store.touched() == []
+    assert all(p.grad is None for p in trainer.supernet.parameters())
+    assert len(trainer.searchers[0].history["entropy"]) == 6
+    assert trainer.searchers[0].distribution.logits.any()
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.0, "........"),
+        (0.25, ".....r.."),
+        (0.5, "...r.r.r"),
+        (0.6, "...r.rr."),
+        (1.0, "..rrrrrr"),
+    ],
+)
+def test_rating_steps_are_spread_evenly(share: float, expected: str) -> None:
+    trainer = make_trainer(warmup=2, rating_share=share)
+    rows = logged(trainer, 8)
+    # What was put before stands in the latest scalars: a loss is new if it differs.
+    losses = [row["loss"] for row in rows]
+    kinds = ["." if i == 0 or loss != losses[i - 1] else "r" for i, loss in enumerate(losses)]
+    assert "".join(kinds) == expected
+    put = trainer.storage.history("loss").values()
+    assert [iteration for _, iteration in put] == [i for i, k in enumerate(expected) if k == "."]
+    assert len(trainer.storage.history("val_loss").values()) == 6
+
+
+def test_every_budget_has_its_share_of_the_rating_steps() -> None:
+    trainer = make_trainer(warmup=1, rating_share=0.5, targets=(50_000, 80_000))
+    trainer.train(0, 9)
+    trained = [iteration for _, iteration in trainer.storage.history("loss").values()]
+    assert trained == [0, 1, 2, 5, 6]  # whole rounds of turns
+
+
+def test_the_learning_rate_ends_with_the_last_update_of_the_weights() -> None:
+    progress = {}
+    for share in (0.0, 0.5, 1.0):
+        trainer = make_trainer(warmup=4, rating_share=share)
+        trainer.max_iter = 8
+        progress[share] = []
+        for trainer.iter in range(8):
+            progress[share].append(trainer.progress)
+    assert progress[0.0] == [i / 8 for i in range(8)]
+    assert progress[0.5] == [i / 6 for i in (0, 1, 2, 3, 4, 5, 5, 5)]
+    assert progress[1.0] == [i / 4 for i in (0, 1, 2, 3, 3, 3, 3, 3)]
+
+
+def test_a_share_is_one() -> None:
+    with pytest.raises(UserError, match="rating_share is a share, 0 to 1; found 1.5"):
+        make_trainer(rating_share=1.5)
