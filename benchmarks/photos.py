@@ -117,7 +117,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 class ByPercent(argparse.Action):
-    """``50=FILE 25=FILE ...`` as a dict; the files must exist unless they are names."""
+    """``50=FILE 25=FILE ...`` as a dict."""
 
     def __call__(
         self,
@@ -144,7 +144,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", choices=_ROW_NAMES, default=[FULL])
     parser.add_argument("--percents", nargs="+", type=int, default=[50, 25], help="of the FLOPs")
-    parser.add_argument("--lrs", nargs="+", type=float, default=[0.01, 0.02, 0.04])
+    parser.add_argument(
+        "--lrs",
+        nargs="+",
+        type=float,
+        default=[0.01, 0.02, 0.04],
+        help="learning rates for 32 images a step; 'final' wants all of them tried",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="of stage final")
     parser.add_argument("--model", default="efficientnet_lite0", help="published network")
     parser.add_argument("--input-size", type=int, default=128, help="px")

@@ -36,7 +36,7 @@ def thinned(given: Given) -> SearchedNet:
 def fresh_thinned(given: Given) -> SearchedNet:
     """The architecture of :func:`thinned` with fresh weights."""
     space, choices = _thinned(given)
-    return SearchedNet(space.architecture(choices).with_num_classes(given.num_classes))
+    return SearchedNet(space.architecture(choices).with_num_classes(len(given.classes)))
 
 
 def random_network(given: Given) -> SearchedNet:
@@ -44,7 +44,7 @@ def random_network(given: Given) -> SearchedNet:
 
     As it is cut, with BatchNorm measured anew, untrained. It is chosen in stage "choose".
     """
-    space = NetworkSpace.around(given.teacher.arch).at(given.size, given.num_classes)
+    space = NetworkSpace.around(given.teacher.arch).at(given.size, len(given.classes))
     file = given.decisions / f"{given.percent}.json"
     return _cut(given, space, torch.tensor(stored(file, lambda: _best_random(given, space))))
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from fpnas.config import CfgNode
 from fpnas.data import TestLoader, find_splits
+from fpnas.errors import CheckpointError
 from fpnas.modeling import SearchedNet
-from fpnas.training.fine_tuning import with_length
+from fpnas.training.artifact import load_trained
 from photos_lib.training import multiply_adds, train_loader
 
 
@@ -20,12 +21,20 @@ class RowFailed(Exception):
     """What a library said when it could not make the network of a row."""
 
 
+def load_network(file: str | Path, classes: Sequence[str]) -> SearchedNet:
+    """The network in a file that describes itself. CheckpointError if its classes are others."""
+    trained = load_trained(file)
+    if tuple(trained.description.classes) != tuple(classes):
+        raise CheckpointError(f"'{file}' was trained on other classes than those of the photos.")
+    return trained.model
+
+
 @dataclass(frozen=True)
 class Given:
     """What the network of a row may be made from.
 
     Attributes:
-        cfg: of the training that follows.
+        cfg: of the training that follows, with its length.
         held_out_cfg: of the photos that the whole network of stage "choose" was not trained on.
         percent: of the whole network's multiply-adds, which the network may have.
         teacher: the whole network, fine-tuned on the training photos; None for row "full".
@@ -50,13 +59,14 @@ class Given:
         return self.percent / 100 * multiply_adds(self.teacher, self.size)
 
     @property
-    def num_classes(self) -> int:
-        return len(find_splits(self.cfg)[0].classes)
+    def classes(self) -> tuple[str, ...]:
+        """Names of the network's outputs."""
+        return tuple(find_splits(self.cfg)[0].classes)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Augmented batches of the training photos, without an end."""
         images, _ = find_splits(self.cfg)
-        return train_loader(images, with_length(self.cfg, len(images))).iterate(0)
+        return train_loader(images, self.cfg).iterate(0)
 
     def held_out(self, count: int | None = None) -> list[tuple[Tensor, Tensor]]:
         """Batches of ``count`` held-out photos at random; None: of all."""

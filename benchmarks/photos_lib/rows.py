@@ -13,12 +13,11 @@ from fpnas.archs import Architecture, get_arch
 from fpnas.blocks import BlockSpec, round_channels
 from fpnas.errors import UserError
 from fpnas.modeling import SearchedNet
-from fpnas.training.artifact import load_trained
 from fpnas.training.fine_tuning import initial_network
 from photos_lib.cut import fresh_thinned, random_network, thinned
 from photos_lib.depgraph import PRUNINGS
 from photos_lib.fastnas import fastnas
-from photos_lib.row import FRESH, PUBLISHED, Given, Row
+from photos_lib.row import FRESH, PUBLISHED, Given, Row, load_network
 from photos_lib.study import FULL, WHOLE
 
 _SIZE_STEP = 8  # px
@@ -28,7 +27,7 @@ _WIDTHS = [width / 100 for width in range(300, 9, -1)]
 
 def full(given: Given) -> SearchedNet:
     """The published network with a fresh classifier."""
-    network, _ = initial_network(given.cfg, given.num_classes, resume=False)
+    network, _ = initial_network(given.cfg, len(given.classes), resume=False)
     return network
 
 
@@ -59,12 +58,12 @@ def small_input(given: Given) -> Shrunk:
 
 def from_search(files: Mapping[int, str], given: Given) -> SearchedNet:
     """What ``fpnas search`` has found: its network.pth."""
-    return load_trained(files[given.percent]).model
+    return load_network(files[given.percent], given.classes)
 
 
 def from_scratch(files: Mapping[int, str], given: Given) -> SearchedNet:
     """An architecture with fresh weights."""
-    return SearchedNet(get_arch(files[given.percent]).with_num_classes(given.num_classes))
+    return SearchedNet(get_arch(files[given.percent]).with_num_classes(len(given.classes)))
 
 
 def scaled(name: str, given: Given) -> SearchedNet:
@@ -72,7 +71,7 @@ def scaled(name: str, given: Given) -> SearchedNet:
 
     Raises UserError if it costs more at any width.
     """
-    base = get_arch(name).with_num_classes(given.num_classes)
+    base = get_arch(name).with_num_classes(len(given.classes))
     for width in _WIDTHS:
         arch = _with_width(base, width)
         if arch.flops(given.size) <= given.budget:

@@ -14,12 +14,13 @@ from units import stored
 
 from fpnas.config import CfgNode
 from fpnas.data import TestLoader, find_splits, preprocessing
-from fpnas.errors import CheckpointError, UserError
+from fpnas.errors import UserError
 from fpnas.modeling import SearchedNet, recalibrate_bn
 from fpnas.training.accuracy import evaluate
-from fpnas.training.artifact import Description, load_trained
+from fpnas.training.artifact import Description
+from fpnas.training.fine_tuning import with_length
 from fpnas.utils.rng import derive_seed
-from photos_lib.row import CUT, FRESH, Given, Row, RowFailed
+from photos_lib.row import CUT, FRESH, Given, Row, RowFailed, load_network
 from photos_lib.study import CHOOSE, FULL, Study
 from photos_lib.training import cpu_counted, multiply_adds, parameters, train
 
@@ -115,16 +116,16 @@ class Place:
         return {**figures, "cpu_seconds": json.loads((self.folder / "start-cpu.json").read_text())}
 
     def _given(self, cfg: CfgNode) -> Given:
-        decisions = self.study.folder / "decisions" / self.name
-        held_out_cfg = self.study.config(CHOOSE, self.folder)
-        return Given(cfg, held_out_cfg, self.percent, self._teacher(cfg), decisions)
+        images, _ = find_splits(cfg)
+        return Given(
+            with_length(cfg, len(images)),
+            self.study.config(CHOOSE, self.folder),
+            self.percent,
+            self._teacher(cfg),
+            self.study.folder / "decisions" / self.name,
+        )
 
     def _teacher(self, cfg: CfgNode) -> SearchedNet | None:
-        """Raises CheckpointError if the teacher's classes are not those of the photos."""
         if self.teacher_file is None:
             return None
-        trained = load_trained(self.teacher_file)
-        classes = tuple(find_splits(cfg)[0].classes)
-        if tuple(trained.description.classes) != classes:
-            raise CheckpointError(f"{self.teacher_file} was trained on other classes.")
-        return trained.model
+        return load_network(self.teacher_file, find_splits(cfg)[0].classes)
