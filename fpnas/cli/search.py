@@ -59,7 +59,9 @@ def _next_commands(cfg: CfgNode) -> list[list[str]]:
     for network in targets or [folder / "network.pth"]:
         to = folder.with_name(f"{folder.name}-trained")
         out = to if len(targets) < 2 else to / network.parent.name
-        command = ["fpnas", "train", "--model", str(network), "DATA.NAME", cfg.DATA.NAME]
+        command = ["fpnas", "train", "--model", str(network)]
+        if cfg.DATA.NAME != "image_folder":  # which is what the recipe says
+            command += ["DATA.NAME", cfg.DATA.NAME]
         command += ["DATA.ROOT", cfg.DATA.ROOT] if cfg.DATA.ROOT else []
         command += ["SOLVER.DISTILL.WEIGHTS", str(teacher)] if teacher.exists() else []
         commands.append([*command, "OUTPUT_DIR", str(out)])
