@@ -151,8 +151,11 @@ class Study:
     def best_lr(self, row: str, percent: int, lrs: Sequence[float] = ()) -> float:
         """The learning rate of the best held-out accuracy; of equals that of the least loss.
 
-        Raises UserError if one of ``lrs``, or any if that is empty, was not tried.
+        A single one of ``lrs`` is the best of them, tried or not. Raises UserError if one of
+        several, or any if there are none, was not tried.
         """
+        if len(lrs) == 1:
+            return lrs[0]
         place = self.place(CHOOSE, row, percent)
         tried = [json.loads(file.read_text()) for file in sorted(place.glob("lr-*/result.json"))]
         missing = [f"{lr:g}" for lr in lrs if lr not in [one["lr"] for one in tried]]

@@ -27,6 +27,7 @@ from fpnas.engine.identity import (
     config_changes,
     plain,
 )
+from fpnas.engine.run_lock import RunLock
 from fpnas.errors import CheckpointError, ConfigError, ResumeError, UserError
 from fpnas.utils import comm
 from fpnas.utils.checkpoint import (
@@ -50,7 +51,7 @@ _CHECKPOINTS = re.compile(r"model_(\d{7,}|final|best)\.pth|last_checkpoint")
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has its folder.
+    """A run that has its folder; ``with run:`` lets others have it at the end.
 
     Attributes:
         identity: what it is from here on.
@@ -61,6 +62,14 @@ class Run:
     identity: RunIdentity
     data: Fingerprint | None
     notes: tuple[str, ...] = ()
+    lock: RunLock | None = None  # in the main process
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if self.lock is not None:
+            self.lock.release()
 
     @property
     def tag(self) -> RunTag:
@@ -111,8 +120,8 @@ def begin_run(
         resume: go on with the run that is there, if there is one.
         allow_changes: even if config or images are others by now.
 
-    Raises ResumeError, in all processes, if the run that is there is another one, ConfigError if
-    the folder cannot be written to or ``allow_changes`` comes without ``resume``.
+    Raises ResumeError, in all processes, if the run that is there is another one or is under way,
+    ConfigError if the folder cannot be written to or ``allow_changes`` comes without ``resume``.
     """
     if allow_changes and not resume:
         raise ConfigError("--allow-changes (allow_changes) goes with --resume (resume) only.")
@@ -124,7 +133,7 @@ def begin_run(
             data = fingerprint()
             now = RunIdentity.of(cfg, kind, data)
             own = _begin(cfg, now, data, resume, allow_changes)
-            outcome = replace(own, data=None)
+            outcome = replace(own, data=None, lock=None)
         except UserError as error:
             outcome = error
     outcome = comm.broadcast_object(outcome)
@@ -137,10 +146,18 @@ def _begin(
     cfg: CfgNode, now: RunIdentity, data: Fingerprint, resume: bool, allow_changes: bool
 ) -> Run:
     folder = Path(cfg.OUTPUT_DIR)
+    lock: RunLock | None = None
     try:
-        return _resume(now, data, folder, allow_changes) if resume else _start(now, data, folder)
-    except OSError as error:
-        raise unwritable(cfg, error.strerror) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(folder)
+        run = _resume(now, data, folder, allow_changes) if resume else _start(now, data, folder)
+        return replace(run, lock=lock)
+    except BaseException as error:
+        if lock is not None:
+            lock.release()
+        if isinstance(error, OSError):
+            raise unwritable(cfg, error.strerror) from None
+        raise
 
 
 def _start(new: RunIdentity, data: Fingerprint, folder: Path) -> Run:
@@ -159,7 +176,6 @@ def _start(new: RunIdentity, data: Fingerprint, folder: Path) -> Run:
 
 
 def _take(new: RunIdentity, data: Fingerprint, folder: Path, *notes: str) -> Run:
-    folder.mkdir(parents=True, exist_ok=True)
     _write(new, data, folder)
     return Run(_clear(new, folder), data, notes)
 

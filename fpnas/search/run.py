@@ -11,15 +11,16 @@ import torch
 
 from fpnas.config import CfgNode
 from fpnas.data import describe, find_dataset, fingerprint
-from fpnas.engine import begin_run, build_hooks, default_setup, has_checkpoint
+from fpnas.engine import Run, begin_run, build_hooks, default_setup, has_checkpoint
 from fpnas.modeling import SearchedNet, pretrained_supernet
-from fpnas.search.budget import log_budgets, unit_of
+from fpnas.search.budget import Budget, log_budgets, unit_of
 from fpnas.search.finalists import compete
 from fpnas.search.length import with_search_length
 from fpnas.search.methods import SearchTrainer, search_method
 from fpnas.search.pretrained import full_network, starts_from_network, teacher_weights
 from fpnas.search.report import write_search_report
 from fpnas.search.result import SearchResult
+from fpnas.search.searcher import ArchitectureSearcher
 from fpnas.search.setup import (
     SearchSetup,
     warn_of_few_images,
@@ -70,18 +71,36 @@ def run_search(
     supernet = None if is_pretrained else method.build_supernet(cfg, setup)
     if supernet is not None and cfg.MODEL.WEIGHTS and not has_checkpoint(cfg, resume):
         load_weights(supernet, cfg.MODEL.WEIGHTS)
-    run = begin_run(
+    flags = argparse.Namespace(resume=resume, allow_changes=allow_changes)
+    with begin_run(
         cfg,
         "search",
         lambda: fingerprint(cfg.DATA.ROOT, train=setup.images),
         resume=resume,
         allow_changes=allow_changes,
-    )
-    setup = setup.decoded(cfg)
-    if is_pretrained:
-        trainer = _from_network(cfg, setup, resume, allow_changes)
-    else:
-        trainer = method.from_cfg(cfg, setup, supernet)
+    ) as run:
+        setup = setup.decoded(cfg)
+        if is_pretrained:
+            trainer = _from_network(cfg, setup, resume, allow_changes)
+        else:
+            trainer = method.from_cfg(cfg, setup, supernet)
+        _learn(cfg, setup, trainer, run, flags)
+        results = [
+            _result(cfg, setup, trainer, searcher, budget)
+            for searcher, budget in zip(trainer.searchers, setup.budgets, strict=True)
+        ]
+        comm.synchronize()
+    return results
+
+
+def _learn(
+    cfg: CfgNode,
+    setup: SearchSetup,
+    trainer: SupernetTrainer,
+    run: Run,
+    flags: argparse.Namespace,
+) -> None:
+    """All steps of the search, or those that a resumed one has left."""
     checkpointer = Checkpointer(
         trainer.supernet, cfg.OUTPUT_DIR, config=cfg.dump(), run=run.tag, trainer=trainer
     )
@@ -97,8 +116,8 @@ def run_search(
             every_step=True,  # the learning of a distribution is looked at step by step
         )
     )
-    checkpointer.resume_or_load("", resume=resume)
-    default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
+    checkpointer.resume_or_load("", resume=flags.resume)
+    default_setup(cfg, flags, run)
     halves = {
         "training": setup.train_loader.image_set,
         "validation": setup.val_loader.image_set,
@@ -109,27 +128,34 @@ def run_search(
     warn_of_late_joint_epoch(cfg)
     warn_of_few_steps(cfg, setup.space, setup.max_iter - setup.iterations(cfg.SEARCH.WARMUP_EPOCHS))
     trainer.train(trainer.steps_done, setup.max_iter)
-    results = []
-    for searcher, budget in zip(trainer.searchers, setup.budgets, strict=True):
-        result = searcher.result(cfg.SEARCH.TOP_M)
-        network = None
-        if cfg.SEARCH.FINALISTS:
-            teacher = teacher_weights(cfg, setup.images.classes) if is_pretrained else ""
-            result, network = compete(cfg, setup, trainer.supernet, searcher, result, teacher)
-            setup_logger(cfg.OUTPUT_DIR)
-        results.append(result)
-        logger.info(
-            "Found an architecture of %.4g %s (target %.4g) with %d samples",
-            *(result.cost, unit_of(setup.cost), result.target, result.num_samples),
-        )
-        if result.note:
-            logger.warning(result.note)
-        if comm.is_main_process():
-            if network is None:
-                network = setup.network(trainer.supernet, result.choices)
-            _write_result(setup, network, result, budget.space)
-    comm.synchronize()
-    return results
+
+
+def _result(
+    cfg: CfgNode,
+    setup: SearchSetup,
+    trainer: SupernetTrainer,
+    searcher: ArchitectureSearcher,
+    budget: Budget,
+) -> SearchResult:
+    """What was found for a budget, after the finalists' trainings; its files are written."""
+    result = searcher.result(cfg.SEARCH.TOP_M)
+    network = None
+    if cfg.SEARCH.FINALISTS:
+        is_pretrained = starts_from_network(cfg, setup.space)
+        teacher = teacher_weights(cfg, setup.images.classes) if is_pretrained else ""
+        result, network = compete(cfg, setup, trainer.supernet, searcher, result, teacher)
+        setup_logger(cfg.OUTPUT_DIR)  # the trainings had log files of their own
+    logger.info(
+        "Found an architecture of %.4g %s (target %.4g) with %d samples",
+        *(result.cost, unit_of(setup.cost), result.target, result.num_samples),
+    )
+    if result.note:
+        logger.warning(result.note)
+    if comm.is_main_process():
+        if network is None:
+            network = setup.network(trainer.supernet, result.choices)
+        _write_result(setup, network, result, budget.space)
+    return result
 
 
 def _from_network(

@@ -15,7 +15,7 @@ from torch import nn
 
 from fpnas.config import CfgNode
 from fpnas.data import Fingerprint
-from fpnas.engine import BestCheckpointHook, begin_run, build_hooks, default_setup
+from fpnas.engine import BestCheckpointHook, Run, begin_run, build_hooks, default_setup
 from fpnas.training.artifact import SelfDescription, TrainingCheckpointer
 from fpnas.training.trainer import ModelTrainer
 from fpnas.utils import comm
@@ -82,7 +82,14 @@ def fit(
     Returns the scores after the last step, "best_METRIC" and "best_iteration" of model_best.pth,
     and the figures of the task.
     """
-    run = begin_run(cfg, task.kind, task.fingerprint, resume=resume, allow_changes=allow_changes)
+    with begin_run(
+        cfg, task.kind, task.fingerprint, resume=resume, allow_changes=allow_changes
+    ) as run:
+        return _fit(cfg, task, run, argparse.Namespace(resume=resume, allow_changes=allow_changes))
+
+
+def _fit(cfg: CfgNode, task: Task, run: Run, flags: argparse.Namespace) -> dict[str, Any]:
+    """The run in its folder."""
     trainer, iters_per_epoch, test = task.prepare()
     max_iter = cfg.SOLVER.EPOCHS * iters_per_epoch
     checkpointer = TrainingCheckpointer(
@@ -106,8 +113,8 @@ def fit(
         shown=task.shown,
     )
     trainer.register_hooks(hooks)
-    checkpointer.resume_or_load("", resume=resume)
-    default_setup(cfg, argparse.Namespace(resume=resume, allow_changes=allow_changes), run)
+    checkpointer.resume_or_load("", resume=flags.resume)
+    default_setup(cfg, flags, run)
     logger.info("Data: %s", task.data)  # not before: now it reaches log.txt
     for note in task.notes:
         logger.warning(note)
