@@ -178,9 +178,9 @@ class SearchSetup:
     @classmethod
     def planned(cls, cfg: CfgNode) -> SearchSetup:
         """The same before any image is decoded; raises all that there is to refuse."""
+        space = search_space(cfg)
         check_search_config(cfg)
         targets_of(cfg)  # wrong ones are refused before any data are looked for
-        space = search_space(cfg)
         if starts_from_network(cfg, space):
             check_origin(cfg, space)
         else:

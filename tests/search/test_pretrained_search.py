@@ -112,6 +112,7 @@ def test_length_follows_the_number_of_images():
         ({"SEARCH__SPACE": "around:efficientnet_lite0"}, CheckpointError, "another architecture"),
         ({"SEARCH__SPACE": "around:efficientnet_lite"}, UserError, "efficientnet_lite0"),
         ({"MODEL__WEIGHTS": ""}, ConfigError, "MODEL.WEIGHTS; both are empty"),
+        ({"MODEL__WEIGHTS": "", "SOLVER__EPOCHS": 0}, ConfigError, "both are empty.*--model"),
         ({"MODEL__WEIGHTS": "missing.pth"}, CheckpointError, "missing.pth"),
     ],
 )

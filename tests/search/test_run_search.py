@@ -28,6 +28,7 @@ from fpnas.modeling import SearchedNet, SuperNet
 from fpnas.search import SearchResult, budget
 from fpnas.search import run as search_run
 from fpnas.search import setup as search_setup
+from fpnas.search.length import with_search_length
 from fpnas.search.methods import search_method
 from fpnas.search.setup import check_search_config
 from fpnas.spaces import NetworkSpace, get_space
@@ -286,6 +287,7 @@ def test_what_needs_no_images_is_checked_before_they_are_decoded(
 def test_shipped_configs_have_no_key_that_a_search_refuses(name: str) -> None:
     cfg = get_cfg()
     cfg.merge_from_file(find_config(name))
+    cfg = cfg if cfg.SOLVER.EPOCHS else with_search_length(cfg, 5000)
     search_method(cfg)
     check_search_config(cfg)
     is_mixed = cfg.SEARCH.DISTRIBUTION == "mixed"
@@ -405,7 +407,7 @@ def test_a_search_says_what_it_searches_on_and_that_it_is_too_short(tmp_path: Pa
     assert "Data: test_run_search: 3 classes, 24 training and 24 validation images" in log
     too_short = "6 steps after the warm-up move the probability of one of 5 values from 0.200 to"
     assert f"This search is too short to find anything: {too_short}" in log
-    assert "fpnas train --model efficientnet_lite0" in log
+    assert "fpnas search --model efficientnet_lite0" in log
     assert result.note.startswith("The search has hardly learned")
     assert result.note in log
     assert "The search has hardly learned" in (tmp_path / "report.html").read_text()
