@@ -53,7 +53,8 @@ class Pruning:
         importance = {
             "l1": torch_pruning.importance.MagnitudeImportance(p=1),
             "l2": torch_pruning.importance.MagnitudeImportance(p=2),
-            "taylor": torch_pruning.importance.TaylorImportance(),
+            # Normalised by layer, as by default, it leaves a third of the accuracy that this does.
+            "taylor": torch_pruning.importance.TaylorImportance(normalizer=None),
         }[self.importance]
         network = as_timm(given.teacher)
         pruner = torch_pruning.pruner.BasePruner(
