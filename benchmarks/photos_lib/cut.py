@@ -11,7 +11,13 @@ from torch import Tensor
 from units import stored
 
 from fpnas.errors import UserError
-from fpnas.modeling import SearchedNet, pretrained_supernet, recalibrate_bn
+from fpnas.modeling import (
+    SearchedNet,
+    SuperNet,
+    pretrained_supernet,
+    recalibrate_bn,
+    taylor_scores,
+)
 from fpnas.spaces import NetworkSpace
 from fpnas.spaces.around import Cuts
 from fpnas.spaces.space import SearchVariable
@@ -65,19 +71,23 @@ def _index_at_most(value: float, variable: SearchVariable) -> int:
 
 
 def _cut(given: Given, space: NetworkSpace, choices: Tensor) -> SearchedNet:
-    batches = list(itertools.islice(given.batches(), _SCORE_BATCHES))
-    return pretrained_supernet(given.teacher, space, batches).eval().extract(choices)
+    return _supernet(given, space).eval().extract(choices)
+
+
+def _supernet(given: Given, space: NetworkSpace) -> SuperNet:
+    batches = itertools.islice(given.batches(), _SCORE_BATCHES)
+    return pretrained_supernet(given.teacher, space, taylor_scores(given.teacher, batches))
 
 
 def _best_random(given: Given, space: NetworkSpace) -> list[int]:
-    batches = list(itertools.islice(given.batches(), _SCORE_BATCHES))
-    supernet = pretrained_supernet(given.teacher, space, batches).eval()
+    supernet = _supernet(given, space).eval()
     photos = given.held_out()
     low, generator = _LEAST_SHARE * given.budget, generator_for(0, "random networks")
     draws = uniform_within(space, space.flops, low, given.budget, generator)
     losses = {}
     for choices in itertools.islice(draws, _RANDOM):
         network = supernet.extract(choices)
-        recalibrate_bn(network, [images for images, _ in batches[:_BN_BATCHES]])
+        batches = itertools.islice(given.batches(), _BN_BATCHES)
+        recalibrate_bn(network, (images for images, _ in batches))
         losses[tuple(choices.tolist())] = evaluate(network, photos)["loss"]
     return list(min(losses, key=losses.get))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 from units import write_json
 
 from fpnas.config import CfgNode
@@ -105,8 +106,10 @@ def multiply_adds(network: nn.Module, input_size: int) -> int:
 
 
 def parameters(network: nn.Module) -> int:
-    """Trained numbers of the network."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    """Trained numbers of the network; those of a frozen BatchNorm were trained once."""
+    frozen = [m for m in network.modules() if isinstance(m, FrozenBatchNorm2d)]
+    numbers = [*network.parameters(), *(t for m in frozen for t in (m.weight, m.bias))]
+    return sum(tensor.numel() for tensor in numbers)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from fpnas.modeling.backbone import FeatureInfo, SearchedBackbone, ShapeSpec, dilate, last_stages
 from fpnas.modeling.build import build_model, fresh_classifier, load_pretrained
+from fpnas.modeling.channel_order import magnitudes, taylor_scores
 from fpnas.modeling.norm import convert_norm, freeze, recalibrate_bn
 from fpnas.modeling.pretrained import pretrained_supernet
 from fpnas.modeling.searched_net import SearchedNet
@@ -24,6 +25,8 @@ __all__ = [
     "fresh_classifier",
     "last_stages",
     "load_pretrained",
+    "magnitudes",
     "pretrained_supernet",
     "recalibrate_bn",
+    "taylor_scores",
 ]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from fpnas.errors import CheckpointError
-from fpnas.modeling.channel_order import magnitudes, order_channels, taylor_scores
+from fpnas.modeling.channel_order import Scores, magnitudes, order_channels
 from fpnas.modeling.searched_net import SearchedNet
 from fpnas.modeling.supernet import SuperNet
 from fpnas.spaces import NetworkSpace
 
 
 def pretrained_supernet(
-    network: SearchedNet, space: NetworkSpace, batches: Iterable[tuple[Tensor, Tensor]] = ()
+    network: SearchedNet, space: NetworkSpace, scores: Scores | None = None
 ) -> SuperNet:
     """A supernet of the space around ``network.arch`` whose weights are those of ``network``.
 
@@ -27,8 +25,8 @@ def pretrained_supernet(
     Args:
         network: trained; it stays as it is.
         space: ``NetworkSpace.around(network.arch)``.
-        batches: images [N, 3, H, W] and labels [N] that say which channels matter (see
-            :func:`taylor_scores`); without any, their size does.
+        scores: which channels matter, best by :func:`taylor_scores` on images that the network was
+            trained on. None: the size of weights says so, :func:`magnitudes`.
 
     Raises CheckpointError if the space lies around another architecture.
     """
@@ -40,8 +38,7 @@ def pretrained_supernet(
             f"around {around}."
         )
     ordered = copy.deepcopy(network)
-    batches = list(batches)
-    order_channels(ordered, taylor_scores(ordered, batches) if batches else magnitudes(ordered))
+    order_channels(ordered, magnitudes(ordered) if scores is None else scores)
     with torch.random.fork_rng(devices=[]):
         supernet = SuperNet(space, arch.num_classes, sharing="all")
     with torch.no_grad():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -188,7 +188,10 @@ class Estimator:
             evaluated (their cost is free to compute). What is still over it is kept, and pays the
             hinge penalty.
         baseline: subtract the mean of the importance weights.
+        learns_budget: alpha follows the cost, too, so that the mode tends to be within budget.
     """
+
+    learns_budget: ClassVar[bool] = True
 
     name: str
     min_samples: int = 1

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,8 @@ class AdditiveEstimator(Estimator):
         forgetting: what earlier steps keep of their weight in a step; 1: all of it. Below 1 where
             what is rated changes, as the weights of a supernet do.
     """
+
+    learns_budget: ClassVar[bool] = False
 
     name: str = "additive"
     min_samples: int = 4  # of which removing the step's mean costs one

@@ -12,7 +12,7 @@ import torch
 from fpnas.config import CfgNode
 from fpnas.data import describe, find_dataset, fingerprint
 from fpnas.engine import Run, begin_run, build_hooks, default_setup, has_checkpoint
-from fpnas.modeling import SearchedNet, pretrained_supernet
+from fpnas.modeling import SearchedNet, pretrained_supernet, taylor_scores
 from fpnas.search.budget import Budget, log_budgets, unit_of
 from fpnas.search.finalists import compete
 from fpnas.search.length import with_search_length
@@ -167,16 +167,17 @@ def _from_network(
     device = next(full.parameters()).device
     batches = itertools.islice(setup.train_loader.iterate(), setup.bn_batches)
     on_device = ((images.to(device), labels.to(device)) for images, labels in batches)
-    supernet = placed(pretrained_supernet(full, setup.space, on_device), cfg)
+    scores = taylor_scores(full, on_device)
+    supernet = placed(pretrained_supernet(full, setup.space, scores), cfg)
     return SearchTrainer.from_cfg(cfg, setup, supernet, full)
 
 
 def _score_modes(setup: SearchSetup, trainer: SupernetTrainer) -> dict[str, float]:
-    """Accuracy of the most probable architecture of each budget."""
+    """Accuracy of what each searcher prefers now."""
     scores = {}
     for searcher in trainer.searchers:
         suffix = "" if len(trainer.searchers) == 1 else f"@{setup.short(searcher.target)}"
-        own = setup.score(trainer.supernet, searcher.distribution.mode())
+        own = setup.score(trainer.supernet, searcher.favourite())
         scores |= {f"{name}{suffix}": value for name, value in own.items()}
     return scores
 

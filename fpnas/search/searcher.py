@@ -226,6 +226,15 @@ class ArchitectureSearcher:
         """The most probable architecture within budget. Raises BudgetError if there is none."""
         return self.estimator.best(self, MAX_CANDIDATES)
 
+    def favourite(self) -> Tensor:
+        """What the distribution prefers now, int64 [V]: the mode.
+
+        Where alpha does not follow the cost, it is the most probable architecture within budget.
+        """
+        if self.estimator.learns_budget:
+            return self.distribution.mode()
+        return self.within_budget().choices
+
     def most_probable(
         self, distribution: ArchitectureDistribution, max_candidates: int
     ) -> BudgetSolution:
@@ -238,7 +247,7 @@ class ArchitectureSearcher:
         choices, log_probs = self.distribution.top(top_m)
         costs = self.costs(choices)
         solution = self.within_budget()
-        if costs[0] > self.target:
+        if costs[0] > self.target and self.estimator.learns_budget:
             _logger.warning(
                 "The most probable architecture costs %.6g, over the target %.6g. Returned is %s "
                 "within budget: cost %.6g, log-probability %.3f against %.3f.",

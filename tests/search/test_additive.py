@@ -269,3 +269,20 @@ def test_a_state_without_ratings_and_a_bad_forgetting_are_refused() -> None:
         searcher.load_state_dict(other.state_dict())
     with pytest.raises(UserError, match="forgetting"):
         AdditiveEstimator(forgetting=0.0)
+
+
+@pytest.mark.parametrize(("estimator", "within"), [("additive", True), ("budgeted", False)])
+def test_what_is_preferred_keeps_to_the_budget_where_alpha_does_not_follow_it(
+    estimator, within, caplog
+) -> None:
+    """Expensive values are the better ones."""
+    cost = lambda choices: 1.0 + choices.sum(dim=1)  # noqa: E731
+    searcher = ArchitectureSearcher(SPACE, cost, 4.0, estimator=estimator, lr=0.5)
+    for _ in range(3):
+        choices = searcher.ask()
+        searcher.tell(choices, 20.0 * choices.sum(dim=1).double())
+    with torch.no_grad():
+        searcher.distribution.logits.copy_(torch.arange(3.0).expand(4, 3))
+    assert (cost(searcher.favourite()[None]) <= 4.0).item() == within
+    assert searcher.result().cost <= 4.0
+    assert ("over the target" in caplog.text) != within
