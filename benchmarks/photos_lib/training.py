@@ -105,8 +105,9 @@ def multiply_adds(network: nn.Module, input_size: int) -> int:
 
 
 def parameters(network: nn.Module) -> int:
-    """Trained numbers of the network."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    """Weights of convolutions and linear layers, as ``Architecture.params`` counts."""
+    layers = (m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
+    return sum(layer.weight.numel() for layer in layers)
 
 
 @contextmanager
