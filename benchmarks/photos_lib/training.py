@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 from units import write_json
 
 from fpnas.config import CfgNode
@@ -106,10 +105,9 @@ def multiply_adds(network: nn.Module, input_size: int) -> int:
 
 
 def parameters(network: nn.Module) -> int:
-    """Trained numbers of the network; those of a frozen BatchNorm were trained once."""
-    frozen = [m for m in network.modules() if isinstance(m, FrozenBatchNorm2d)]
-    numbers = [*network.parameters(), *(t for m in frozen for t in (m.weight, m.bias))]
-    return sum(tensor.numel() for tensor in numbers)
+    """Weights of convolutions and linear layers, as ``Architecture.params`` counts."""
+    layers = (m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear)))
+    return sum(layer.weight.numel() for layer in layers)
 
 
 @contextmanager
