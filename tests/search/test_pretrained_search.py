@@ -44,19 +44,11 @@ def test_finds_a_part_of_the_network_within_budget(finished):
     assert full.model.arch == ORIGIN.with_num_classes(3)
 
 
-def test_a_network_that_knows_the_classes_is_not_trained_again(tmp_path):
-    weights = saved(tmp_path, CLASSES)
-    run_search(make_cfg(tmp_path, weights))
-    assert not (tmp_path / "search" / "full").exists()
-
-
-@pytest.mark.parametrize(
-    ("trainer", "step"), [(ClassificationTrainer, 4), (SearchTrainer, 4), (SearchTrainer, 8)]
-)
+@pytest.mark.parametrize(("trainer", "step"), [(ClassificationTrainer, 4), (SearchTrainer, 8)])
 def test_resumed_anywhere_it_ends_with_the_same_bits(
     finished, tmp_path, monkeypatch, trainer, step
 ):
-    """In the training of the whole network, in that of the small ones, and while it rates."""
+    """In the training of the whole network, and while it rates."""
     weights = saved(tmp_path, ("a", "b", "c", "d", "e"))
     run_step = trainer.run_step
 
@@ -76,7 +68,8 @@ def test_resumed_anywhere_it_ends_with_the_same_bits(
         assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
-def test_an_earlier_run_is_moved_as_a_whole(finished, tmp_path):
+def test_a_network_that_knows_the_classes_is_not_trained_again(finished, tmp_path):
+    """And the training of an earlier run moves with that run."""
     shutil.copytree(finished[0] / "search", tmp_path / "search")
     run_search(make_cfg(tmp_path, saved(tmp_path, CLASSES)))
     assert not (tmp_path / "search" / "full").exists()
