@@ -101,6 +101,7 @@ def test_feature_info_is_timm_s():
     assert ours.reduction() == theirs.reduction()
 
 
+@torch.no_grad()
 def test_every_network_of_the_zoo_in_torchvision():
     """The five lines of docs/backbones.md."""
     x = torch.zeros(1, 3, 64, 64)
