@@ -52,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _next_commands(cfg: CfgNode) -> list[list[str]]:
     """The training of each network that was found."""
+    from fpnas.search.pretrained import FULL
+
     folder = Path(cfg.OUTPUT_DIR)
     targets = sorted(folder.glob("target-*/network.pth"))
-    teacher = folder / "full" / "model_final.pth"
+    teacher = folder / FULL / "model_final.pth"
     commands = []
     for network in targets or [folder / "network.pth"]:
         to = folder.with_name(f"{folder.name}-trained")

@@ -146,18 +146,16 @@ def _begin(
     cfg: CfgNode, now: RunIdentity, data: Fingerprint, resume: bool, allow_changes: bool
 ) -> Run:
     folder = Path(cfg.OUTPUT_DIR)
-    lock: RunLock | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(folder)
-        run = _resume(now, data, folder, allow_changes) if resume else _start(now, data, folder)
+        with contextlib.ExitStack() as on_failure:
+            lock = RunLock(folder)
+            on_failure.callback(lock.release)
+            run = _resume(now, data, folder, allow_changes) if resume else _start(now, data, folder)
+            on_failure.pop_all()
         return replace(run, lock=lock)
-    except BaseException as error:
-        if lock is not None:
-            lock.release()
-        if isinstance(error, OSError):
-            raise unwritable(cfg, error.strerror) from None
-        raise
+    except OSError as error:
+        raise unwritable(cfg, error.strerror) from None
 
 
 def _start(new: RunIdentity, data: Fingerprint, folder: Path) -> Run:

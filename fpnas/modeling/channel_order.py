@@ -43,7 +43,7 @@ def taylor_scores(
     Pruning", equation 8 and section 3.2.
 
     Args:
-        network: in eval mode while this looks at it; its gradients are cleared.
+        network: in eval mode while this looks at it; it is left as it was.
         batches: images [N, 3, H, W] and labels [N] that it was trained on.
     """
     layers = dict(_batch_norms(network))

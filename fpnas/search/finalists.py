@@ -154,6 +154,7 @@ class _Training:
         self._setup, self._supernet, self._teacher = setup, supernet, teacher
         self._number = number
         self._cfg = cfg
+        self._is_fresh = cfg.SEARCH.FINALIST_WEIGHTS == "fresh"
         self._file = self.folder.with_suffix(".json")
         self.losses: list[float] = []
         if self._file.exists():
@@ -178,9 +179,8 @@ class _Training:
         own = self._cfg.clone()
         own.defrost()
         own.OUTPUT_DIR = str(self.folder)
-        own.MODEL.ARCH, own.MODEL.WEIGHTS = "", str(self._start())
-        if self._cfg.SEARCH.FINALIST_WEIGHTS == "fresh":
-            own.MODEL.ARCH, own.MODEL.WEIGHTS = own.MODEL.WEIGHTS, ""
+        start = str(self._start())
+        own.MODEL.ARCH, own.MODEL.WEIGHTS = (start, "") if self._is_fresh else ("", start)
         solver = own.SOLVER
         solver.EPOCHS, solver.SCHEDULE, solver.EMA_DECAY = epochs, "constant", _EMA_DECAY
         solver.LR_WARMUP_EPOCHS = min(solver.LR_WARMUP_EPOCHS, epochs / 4)
@@ -191,16 +191,15 @@ class _Training:
 
     def _start(self) -> Path:
         """The file that the training starts from: weights of the supernet, or an architecture."""
-        folder, is_fresh = self.folder.parent, self._cfg.SEARCH.FINALIST_WEIGHTS == "fresh"
-        name = f"{self._number}-start"
-        file = folder / f"{name}{'.yaml' if is_fresh else '.pth'}"
+        folder, name = self.folder.parent, f"{self._number}-start"
+        file = folder / f"{name}{'.yaml' if self._is_fresh else '.pth'}"
         comm.synchronize()
         if file.exists():
             return file
         network = self._setup.network(self._supernet, self.choices)
         if comm.is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
-            if is_fresh:
+            if self._is_fresh:
                 network.arch.save(file)
             else:
                 classes = tuple(self._setup.images.classes)

@@ -18,6 +18,11 @@ _RATINGS = 480
 _RATED_ON = 128
 
 
+def has_open_lengths(cfg: CfgNode) -> bool:
+    """Whether one of the numbers that :func:`with_search_length` knows is 0."""
+    return not (cfg.SOLVER.EPOCHS and cfg.SOLVER.BATCH_SIZE and cfg.SEARCH.VAL_BATCH_SIZE)
+
+
 def with_search_length(cfg: CfgNode, num_images: int) -> CfgNode:
     """``cfg``, or a copy of it with numbers that suit so many images in place of zeros.
 
@@ -25,8 +30,7 @@ def with_search_length(cfg: CfgNode, num_images: int) -> CfgNode:
     the length of the search, and with it SEARCH.WARMUP_EPOCHS. SEARCH.VAL_BATCH_SIZE 0: as many
     images as there are, up to 128.
     """
-    solver, search = cfg.SOLVER, cfg.SEARCH
-    if solver.EPOCHS and solver.BATCH_SIZE and search.VAL_BATCH_SIZE:
+    if not has_open_lengths(cfg):
         return cfg
     cfg = cfg.clone()
     cfg.defrost()

@@ -15,7 +15,7 @@ from fpnas.engine import Run, begin_run, build_hooks, default_setup, has_checkpo
 from fpnas.modeling import SearchedNet, pretrained_supernet, taylor_scores
 from fpnas.search.budget import Budget, log_budgets, unit_of
 from fpnas.search.finalists import compete
-from fpnas.search.length import with_search_length
+from fpnas.search.length import has_open_lengths, with_search_length
 from fpnas.search.methods import SearchTrainer, search_method
 from fpnas.search.pretrained import full_network, starts_from_network, teacher_weights
 from fpnas.search.report import write_search_report
@@ -63,7 +63,7 @@ def run_search(
         allow_changes: go on all the same; the log lists what differs.
     """
     method = search_method(cfg)
-    if cfg.MODEL.WEIGHTS:
+    if cfg.MODEL.WEIGHTS and has_open_lengths(cfg):
         cfg = with_search_length(cfg, len(find_dataset(cfg, "train")))
     setup = SearchSetup.planned(cfg)
     torch.manual_seed(derive_seed(cfg.SEED, "weights"))

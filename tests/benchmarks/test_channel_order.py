@@ -7,30 +7,14 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-
-from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
-from fpnas.data import Preprocessing
-from fpnas.modeling import SearchedNet
-from fpnas.training.artifact import Description, TrainingCheckpointer
+from small_network import save_network
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import channel_order
 
 
 def test_prints_a_row_for_each_order(tmp_path, capsys):
-    arch = Architecture(
-        name="small",
-        input_size=16,
-        stem=ConvSpec(8, stride=2),
-        stages=((MBConvSpec(16, stride=2, expansion=4), MBConvSpec(16, expansion=4)),),
-        head=HeadSpec(32, num_classes=2),
-    )
-    about = Description(
-        arch, Preprocessing(16, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3), ("a", "b")
-    )
-    network = SearchedNet(arch)
-    TrainingCheckpointer(network, tmp_path, about).write("net", {"model": network.state_dict()})
+    weights = save_network(tmp_path, ("a", "b"))
     pixels = torch.randint(255, (16, 16, 3), generator=torch.Generator().manual_seed(0))
     for split in ("train", "val"):
         for name in ("a", "b"):
@@ -39,7 +23,7 @@ def test_prints_a_row_for_each_order(tmp_path, capsys):
             for number in range(16):
                 rolled = pixels.roll(number, 0).to(torch.uint8).numpy()
                 Image.fromarray(rolled).save(folder / f"{number}.png")
-    channel_order.main([str(tmp_path / "photos"), "--weights", str(tmp_path / "net.pth")])
+    channel_order.main([str(tmp_path / "photos"), "--weights", str(weights)])
     printed = capsys.readouterr().out
     assert "100% of the FLOPs" in printed
     assert [line.split("  ")[0] for line in printed.splitlines()[2:]] == [

@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import shlex
 
-import torch
 from colours import save_colour
+from small_network import save_network
 
-from fpnas.archs import Architecture
-from fpnas.blocks import ConvSpec, HeadSpec, MBConvSpec
 from fpnas.cli.main import main
-from fpnas.data import Preprocessing
-from fpnas.modeling import SearchedNet
 from fpnas.training import load_trained
-from fpnas.training.artifact import Description, TrainingCheckpointer
 
 SHORT = (
     *("SOLVER.EPOCHS", "2", "SOLVER.BATCH_SIZE", "8", "DATA.NUM_WORKERS", "0"),
     *("LOG.TENSORBOARD", "False"),
 )
-
-
-def pretrained(folder):
-    """A network for other classes."""
-    arch = Architecture(
-        name="small",
-        input_size=16,
-        stem=ConvSpec(8, stride=2),
-        stages=((MBConvSpec(16, stride=2, expansion=2), MBConvSpec(16, expansion=3)),),
-        head=HeadSpec(32, num_classes=2),
-    )
-    torch.manual_seed(0)
-    network = SearchedNet(arch)
-    about = Description(
-        arch, Preprocessing(16, 0.9, "bicubic", (0.5,) * 3, (0.5,) * 3), ("cat", "dog")
-    )
-    TrainingCheckpointer(network, folder, about).write("small", {"model": network.state_dict()})
-    return folder / "small.pth"
 
 
 def next_command(capsys):
@@ -53,7 +30,8 @@ def test_each_of_three_commands_prints_the_next(tmp_path, capsys):
         for name in ("red", "green"):
             size = (20 + number, 24)
             save_colour(photos / "train" / name / f"{number}.png", name, size)
-    search = ["search", "--model", str(pretrained(tmp_path)), "DATA.ROOT", str(photos)]
+    network = save_network(tmp_path, ("cat", "dog"))
+    search = ["search", "--model", str(network), "DATA.ROOT", str(photos)]
     search += ["SEARCH.TARGET", "40e3", "OUTPUT_DIR", str(tmp_path / "out"), *SHORT]
     search += ["SEARCH.FULL_EPOCHS", "1", "SEARCH.WARMUP_EPOCHS", "1", "SEARCH.VAL_BATCH_SIZE", "3"]
     assert main(search) == 0

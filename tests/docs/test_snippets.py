@@ -9,20 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from documents import Snippet, snippets
 from PIL import Image
+from small_network import save_network
 
-from fpnas.archs import ARCH_REGISTRY, Architecture
-from fpnas.blocks import BLOCK_REGISTRY, ConvSpec, HeadSpec, MBConvSpec
+from fpnas.archs import ARCH_REGISTRY
+from fpnas.blocks import BLOCK_REGISTRY
 from fpnas.cli.flags import config_from_model
 from fpnas.cli.main import main
-from fpnas.data import DATASET_REGISTRY, Preprocessing
-from fpnas.modeling import SearchedNet
+from fpnas.data import DATASET_REGISTRY
 from fpnas.search import run
 from fpnas.spaces import SPACE_REGISTRY
 from fpnas.training import start_from_file
-from fpnas.training.artifact import Description, TrainingCheckpointer
 
 SNIPPETS = snippets()
 CLASSES = ("dark", "light")
@@ -47,23 +45,6 @@ def save_photo(path: Path, class_name: str, number: int = 0) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def save_network(folder: Path) -> Path:
-    """A small network in place of a pretrained one, for other classes."""
-    arch = Architecture(
-        name="small",
-        input_size=16,
-        stem=ConvSpec(8, stride=2),
-        stages=((MBConvSpec(16, stride=2, expansion=2), MBConvSpec(16, expansion=3)),),
-        head=HeadSpec(32, num_classes=3),
-    )
-    torch.manual_seed(0)
-    network = SearchedNet(arch)
-    preprocessing = Preprocessing(16, 0.9, "bicubic", (0.5,) * 3, (0.5,) * 3)
-    about = Description(arch, preprocessing, ("cat", "dog", "cow"))
-    TrainingCheckpointer(network, folder, about).write("small", {"model": network.state_dict()})
-    return folder / "small.pth"
-
-
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the search on photos, from Python, was run: whole, but small.
@@ -75,7 +56,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(12):
         for class_name in CLASSES:
             save_photo(folder / f"photos/train/{class_name}/{number}.png", class_name, number)
-    network, run_search = save_network(folder), run.run_search
+    network, run_search = save_network(folder, ("cat", "dog", "cow")), run.run_search
     short = ["SOLVER.EPOCHS", "2", "SOLVER.BATCH_SIZE", "8", "SEARCH.FULL_EPOCHS", "1"]
     short += ["SEARCH.WARMUP_EPOCHS", "1", "SEARCH.VAL_BATCH_SIZE", "3", "SEARCH.TARGET", "40e3"]
     short += ["LOG.TENSORBOARD", "False", "DATA.NUM_WORKERS", "0", "MODEL.ARCH", ""]

@@ -11,27 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_, parametrize
+from toy_supernet import SPACE
 
-from fpnas.blocks import ConvSpec, HeadSpec
 from fpnas.engine import launch
 from fpnas.modeling import SuperNet
 from fpnas.modeling.masked_supernet import MaskedSuperNet
 from fpnas.solver import SharedSGD
-from fpnas.spaces import BlockGroup, NetworkSpace
 
-SPACE = NetworkSpace(
-    "toy",
-    input_size=8,
-    stem=ConvSpec(8),
-    block_groups=[
-        BlockGroup(
-            {"kernel": (0, 3), "splits": (0, 2), "expansion": (1.5, 3.0), "channels": (8, 16)},
-            repeats=2,
-            stride=2,
-        )
-    ],
-    head=HeadSpec(16, num_classes=3),
-)
 SMALL, LARGE = torch.tensor([1, 0, 0, 0]), torch.tensor([1, 1, 1, 1])
 
 
